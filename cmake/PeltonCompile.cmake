@@ -1,0 +1,36 @@
+# How our own builds compile: the warnings, in pelton_warnings, and PELTON_SANITIZE's sanitizers.
+
+# Linked privately by every target of ours. Empty where pelton is a part of another project: a new
+# compiler's new warning must not break somebody else's build.
+add_library(pelton_warnings INTERFACE)
+if(PROJECT_IS_TOP_LEVEL)
+  target_compile_options(pelton_warnings INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror)
+  target_compile_options(
+    pelton_warnings
+    INTERFACE
+      $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor>
+      # Clang counts -Wsign-conversion to -Wconversion, GCC does not: the two must agree.
+      $<$<CXX_COMPILER_ID:Clang>:-Wno-sign-conversion>
+  )
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+    # GCC bug 105651: std::string concatenation warns falsely.
+    target_compile_options(pelton_warnings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
+  endif()
+endif()
+
+if(PELTON_SANITIZE STREQUAL "address")
+  set(pelton_sanitizers -fsanitize=address,undefined -fno-sanitize-recover=all)
+elseif(PELTON_SANITIZE STREQUAL "thread")
+  set(pelton_sanitizers -fsanitize=thread)
+elseif(PELTON_SANITIZE)
+  message(FATAL_ERROR "PELTON_SANITIZE is '${PELTON_SANITIZE}': use address or thread")
+endif()
+if(PELTON_SANITIZE)
+  add_compile_options(${pelton_sanitizers} -fno-omit-frame-pointer)
+  add_link_options(${pelton_sanitizers})
+  # The checks that a sanitizer weaves in confuse GCC's flow analysis.
+  target_compile_options(pelton_warnings INTERFACE -Wno-maybe-uninitialized)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    target_compile_options(pelton_warnings INTERFACE -Wno-unknown-warning-option)
+  endif()
+endif()

@@ -1,0 +1,153 @@
+// Bytes: an immutable, contiguous, reference-counted view of bytes.
+//
+// What the kernel wrote into a ring buffer, what was cut out of it, what a user handed over: all
+// are Bytes, 24 bytes wide, and copying or slicing one copies no data. The last Bytes of a ring
+// buffer gives it back to its group. Counts are plain integers: a Bytes stays on its loop's
+// thread; to_string() makes a copy that may travel.
+//
+// Neighbours: buffers.hpp makes Bytes from leases; chain.hpp strings them together.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <pelton/engine/assert.hpp>
+
+namespace pelton {
+
+namespace detail {
+
+/// What keeps the memory of a Bytes alive. `release` runs when the count falls to zero.
+struct BytesOwner {
+  std::uint32_t refs = 0;
+  std::uint32_t tag = 0;  ///< the buffer id of a ring buffer
+  void (*release)(BytesOwner& owner) noexcept = nullptr;
+};
+
+}  // namespace detail
+
+/// See the head of this file. A default-made Bytes is empty.
+class Bytes {
+ public:
+  Bytes() noexcept = default;
+  Bytes(const Bytes& other) noexcept
+      : data_(other.data_), size_(other.size_), owner_(other.owner_) {
+    if (owner_) ++owner_->refs;
+  }
+  Bytes(Bytes&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)),
+        size_(std::exchange(other.size_, 0)),
+        owner_(std::exchange(other.owner_, nullptr)) {}
+  Bytes& operator=(Bytes other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    std::swap(owner_, other.owner_);
+    return *this;
+  }
+  ~Bytes() { drop(); }
+
+  /// Takes one reference of `owner` over (its count is not raised).
+  Bytes(const std::byte* data, std::size_t size, detail::BytesOwner& owner) noexcept
+      : data_(data), size_(size), owner_(&owner) {}
+
+  /// A copy of `data` on the heap.
+  [[nodiscard]] static Bytes copy(std::span<const std::byte> data);
+  [[nodiscard]] static Bytes copy(std::string_view data) {
+    return copy(std::as_bytes(std::span(data)));
+  }
+  /// Takes the string or vector over; no byte is copied (but those of a short string).
+  [[nodiscard]] static Bytes adopt(std::string&& data);
+  [[nodiscard]] static Bytes adopt(std::vector<std::byte>&& data);
+  /// A view of memory that outlives the program's use of it, as a string literal does.
+  [[nodiscard]] static Bytes from_static(std::string_view data) noexcept {
+    Bytes bytes;
+    bytes.data_ = reinterpret_cast<const std::byte*>(data.data());
+    bytes.size_ = data.size();
+    return bytes;
+  }
+
+  [[nodiscard]] const std::byte* data() const noexcept { return data_; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+  /// True if there is at least one byte: `while (auto data = co_await reader.read(n))`.
+  explicit operator bool() const noexcept { return size_ != 0; }
+  [[nodiscard]] const std::byte* begin() const noexcept { return data_; }
+  [[nodiscard]] const std::byte* end() const noexcept { return data_ + size_; }
+  [[nodiscard]] std::span<const std::byte> span() const noexcept { return {data_, size_}; }
+  [[nodiscard]] std::string_view view() const noexcept {
+    return {reinterpret_cast<const char*>(data_), size_};
+  }
+  operator std::string_view() const noexcept { return view(); }
+  [[nodiscard]] std::string to_string() const { return std::string(view()); }
+
+  /// The `size` bytes from `offset` on, sharing this memory. Precondition: they exist.
+  [[nodiscard]] Bytes slice(std::size_t offset, std::size_t size) const noexcept {
+    PELTON_ASSERT(offset <= size_ && size <= size_ - offset);
+    Bytes part(*this);
+    part.data_ += offset;
+    part.size_ = size;
+    return part;
+  }
+  /// Drops the first `count` bytes. Precondition: count <= size().
+  void remove_prefix(std::size_t count) noexcept {
+    PELTON_ASSERT(count <= size_);
+    data_ += count;
+    size_ -= count;
+  }
+  /// Drops what lies behind the first `count` bytes. Precondition: count <= size().
+  void truncate(std::size_t count) noexcept {
+    PELTON_ASSERT(count <= size_);
+    size_ = count;
+  }
+  /// The same view, `count` bytes longer at its end. Precondition: the owner's memory goes on.
+  [[nodiscard]] Bytes extended(std::size_t count) && noexcept {
+    Bytes longer(std::move(*this));
+    longer.size_ += count;
+    return longer;
+  }
+  /// The owner of the memory, null for static memory; for buffers.hpp and tests.
+  [[nodiscard]] const detail::BytesOwner* owner() const noexcept { return owner_; }
+
+  friend bool operator==(const Bytes& a, std::string_view b) noexcept { return a.view() == b; }
+  friend bool operator==(const Bytes& a, const Bytes& b) noexcept { return a.view() == b.view(); }
+
+ private:
+  void drop() noexcept {
+    if (owner_ && --owner_->refs == 0) owner_->release(*owner_);
+  }
+
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+  detail::BytesOwner* owner_ = nullptr;
+};
+
+/// A growing heap block whose filled part is handed out as Bytes: what copies are gathered in.
+/// The writer of the block appends behind what was handed out, which never changes again.
+class BytesBlock {
+ public:
+  BytesBlock() noexcept = default;
+  BytesBlock(const BytesBlock&) = delete;
+  BytesBlock& operator=(const BytesBlock&) = delete;
+  ~BytesBlock() { reset(); }
+
+  [[nodiscard]] std::size_t room() const noexcept { return capacity_ - used_; }
+  /// Copies `data` into the block and returns a view of the copy; a new block of at least
+  /// `block_bytes` replaces this one where the room does not suffice.
+  [[nodiscard]] Bytes append(std::span<const std::byte> data, std::size_t block_bytes);
+  /// True if `bytes` ends where the next append() will write.
+  [[nodiscard]] bool ends_at_tail(const Bytes& bytes) const noexcept;
+  /// Lets go of the block; what was handed out keeps it alive.
+  void reset() noexcept;
+
+ private:
+  detail::BytesOwner* block_ = nullptr;
+  std::size_t capacity_ = 0;
+  std::size_t used_ = 0;
+};
+
+}  // namespace pelton

@@ -1,0 +1,166 @@
+// Chain: pieces in a ring array, search across their borders. See chain.hpp.
+#include <pelton/engine/chain.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+namespace pelton {
+
+void Chain::append(Bytes bytes) {
+  if (bytes.empty()) return;
+  size_ += bytes.size();
+  push(std::move(bytes));
+}
+
+void Chain::append_gathering(Bytes bytes) {
+  if (count_ > 0 && bytes.size() <= gather_bytes_max) {
+    append_copy(bytes.span());
+  } else {
+    append(std::move(bytes));
+  }
+}
+
+void Chain::append_copy(std::span<const std::byte> data) {
+  while (!data.empty()) {
+    // What fits goes behind the last piece; the rest opens a block.
+    const bool extends = count_ > 0 && block_.ends_at_tail(at(count_ - 1)) && block_.room() > 0;
+    const std::size_t count = extends ? std::min(block_.room(), data.size()) : data.size();
+    Bytes copy = block_.append(data.first(count), block_bytes);
+    if (extends) {
+      Bytes& last = at(count_ - 1);
+      last = Bytes(std::move(last)).extended(copy.size());
+    } else {
+      push(std::move(copy));
+    }
+    size_ += count;
+    data = data.subspan(count);
+  }
+}
+
+void Chain::push(Bytes bytes) {
+  if (count_ == capacity_) grow();
+  ++count_;
+  at(count_ - 1) = std::move(bytes);
+}
+
+void Chain::grow() {
+  const std::uint32_t wider = capacity_ == 0 ? 4 : capacity_ * 2;
+  auto pieces = std::make_unique<Bytes[]>(wider);
+  for (std::uint32_t index = 0; index < count_; ++index) pieces[index] = std::move(at(index));
+  pieces_ = std::move(pieces);
+  capacity_ = wider;
+  first_ = 0;
+}
+
+void Chain::pop_piece() noexcept {
+  at(0) = Bytes();
+  first_ = (first_ + 1) & (capacity_ - 1);
+  --count_;
+}
+
+Bytes Chain::take(std::size_t count) {
+  PELTON_ASSERT(count <= size_);
+  if (count == 0) return {};
+  if (count <= at(0).size()) return take_piece(count);
+  std::string joined(count, '\0');
+  copy_to(reinterpret_cast<std::byte*>(joined.data()), count);
+  drop(count);
+  return Bytes::adopt(std::move(joined));
+}
+
+Bytes Chain::take_piece(std::size_t count_max) noexcept {
+  if (count_ == 0 || count_max == 0) return {};
+  Bytes& head = at(0);
+  if (count_max >= head.size()) {
+    Bytes whole = std::move(head);
+    size_ -= whole.size();
+    pop_piece();
+    return whole;
+  }
+  Bytes part = head.slice(0, count_max);
+  head.remove_prefix(count_max);
+  size_ -= count_max;
+  return part;
+}
+
+void Chain::drop(std::size_t count) noexcept {
+  PELTON_ASSERT(count <= size_);
+  size_ -= count;
+  while (count > 0) {
+    Bytes& head = at(0);
+    if (count < head.size()) {
+      head.remove_prefix(count);
+      return;
+    }
+    count -= head.size();
+    pop_piece();
+  }
+}
+
+void Chain::clear() noexcept { drop(size_); }
+
+void Chain::copy_to(std::byte* target, std::size_t count) const noexcept {
+  for (std::size_t index = 0; count > 0; ++index) {
+    const Bytes& source = piece(index);
+    const std::size_t part = std::min(count, source.size());
+    std::memcpy(target, source.data(), part);
+    target += part;
+    count -= part;
+  }
+}
+
+bool Chain::matches(std::size_t offset, std::string_view pattern) const noexcept {
+  if (offset > size_ || pattern.size() > size_ - offset) return false;
+  for (std::size_t index = 0; !pattern.empty(); ++index) {
+    const std::string_view text = piece(index).view();
+    if (offset >= text.size()) {
+      offset -= text.size();
+      continue;
+    }
+    const std::size_t part = std::min(pattern.size(), text.size() - offset);
+    if (std::memcmp(text.data() + offset, pattern.data(), part) != 0) return false;
+    pattern.remove_prefix(part);
+    offset = 0;
+  }
+  return true;
+}
+
+std::size_t Chain::find(std::string_view pattern, std::size_t from) const noexcept {
+  if (from > size_ || pattern.size() > size_ - from) return npos;
+  if (pattern.empty()) return from;
+  std::size_t base = 0;  // offset of the current piece
+  for (std::size_t index = 0; index < count_; base += piece(index).size(), ++index) {
+    const std::string_view text = piece(index).view();
+    if (from >= base + text.size()) continue;
+    std::size_t start = from > base ? from - base : 0;
+    while (start < text.size()) {
+      const auto* hit = static_cast<const char*>(
+          std::memchr(text.data() + start, pattern.front(), text.size() - start));
+      if (!hit) break;
+      const auto place = static_cast<std::size_t>(hit - text.data());
+      if (pattern.size() == 1 || matches(base + place, pattern)) return base + place;
+      start = place + 1;
+    }
+  }
+  return npos;
+}
+
+std::size_t Chain::copy_out(std::size_t first_piece) {
+  std::size_t copied = 0;
+  for (std::size_t index = first_piece; index < count_; ++index) {
+    Bytes& source = at(index);
+    copied += source.size();
+    source = Bytes::copy(source.span());
+  }
+  return copied;
+}
+
+void Chain::trim() noexcept {
+  if (count_ > 0) return;
+  block_.reset();
+  pieces_.reset();
+  capacity_ = first_ = 0;
+}
+
+}  // namespace pelton

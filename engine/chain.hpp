@@ -1,0 +1,84 @@
+// Chain: a queue of bytes made of pieces that are shared, not copied.
+//
+// What a reader has buffered and what a transport has yet to send. Taking bytes off the front
+// yields a slice wherever they lie in one piece and joins by copy only where they cross two.
+// Small pieces that arrive while others wait are gathered into a heap block, so that one-byte
+// messages to a slow reader do not pin a ring buffer each.
+//
+// Neighbours: bytes.hpp. Owned by a reader or a transport; the loop's thread only.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include <pelton/engine/bytes.hpp>
+
+namespace pelton {
+
+class Chain {
+ public:
+  static constexpr std::size_t npos = static_cast<std::size_t>(-1);
+
+  Chain() noexcept = default;
+  Chain(const Chain&) = delete;
+  Chain& operator=(const Chain&) = delete;
+
+  /// All bytes in the chain.
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+  [[nodiscard]] std::size_t piece_count() const noexcept { return count_; }
+  /// Piece `index`, 0 the oldest. Precondition: index < piece_count().
+  [[nodiscard]] const Bytes& piece(std::size_t index) const noexcept {
+    return pieces_[(first_ + index) & (capacity_ - 1)];
+  }
+
+  /// Appends by reference. Empty Bytes are ignored.
+  void append(Bytes bytes);
+  /// Appends by reference, or by copy where the piece is small and others wait before it.
+  void append_gathering(Bytes bytes);
+  /// Appends a copy, gathered into the chain's own block.
+  void append_copy(std::span<const std::byte> data);
+
+  /// Takes the first `count` bytes off. Precondition: count <= size().
+  [[nodiscard]] Bytes take(std::size_t count);
+  /// Takes at most `count_max` bytes off that lie in the first piece: never copies.
+  [[nodiscard]] Bytes take_piece(std::size_t count_max) noexcept;
+  /// Takes everything off.
+  [[nodiscard]] Bytes take_all() { return take(size_); }
+  /// Drops the first `count` bytes. Precondition: count <= size().
+  void drop(std::size_t count) noexcept;
+  void clear() noexcept;
+
+  /// Offset of the first `pattern` that begins at `from` or later, or npos. An empty pattern is
+  /// found at `from`. Cost: one memchr over the bytes, plus the partial matches.
+  [[nodiscard]] std::size_t find(std::string_view pattern, std::size_t from = 0) const noexcept;
+  /// True if `pattern` lies at `offset`.
+  [[nodiscard]] bool matches(std::size_t offset, std::string_view pattern) const noexcept;
+
+  /// Copies every piece that is not the chain's own into heap memory, from piece `first_piece`
+  /// on, so that ring buffers go home. \return the number of bytes copied.
+  std::size_t copy_out(std::size_t first_piece = 0);
+  /// Gives unused memory back: the gathering block and the array, if the chain is empty.
+  void trim() noexcept;
+
+ private:
+  static constexpr std::size_t gather_bytes_max = 512;
+  static constexpr std::size_t block_bytes = 4096;
+
+  Bytes& at(std::size_t index) noexcept { return pieces_[(first_ + index) & (capacity_ - 1)]; }
+  void push(Bytes bytes);
+  void pop_piece() noexcept;
+  void grow();
+  void copy_to(std::byte* target, std::size_t count) const noexcept;
+
+  std::unique_ptr<Bytes[]> pieces_;  ///< a ring of capacity_ (a power of two) pieces
+  std::uint32_t capacity_ = 0;
+  std::uint32_t first_ = 0;
+  std::uint32_t count_ = 0;
+  std::size_t size_ = 0;
+  BytesBlock block_;
+};
+
+}  // namespace pelton

@@ -1,0 +1,59 @@
+// The typeless half of futures. See future.hpp.
+#include <pelton/engine/future.hpp>
+
+#include <pelton/engine/loop.hpp>
+
+namespace pelton {
+
+FutureCore::~FutureCore() { report_unretrieved(); }
+
+void FutureCore::report_unretrieved() noexcept {
+  if (retrieved_ || !failure_) return;
+  retrieved_ = true;
+  future_loop_->call_exception_handler({unretrieved_text(), failure_.exception()});
+}
+
+bool FutureCore::cancel() noexcept {
+  if (done()) return false;
+  finish(Status::cancelled);
+  return true;
+}
+
+void FutureCore::set_exception(Failure failure) {
+  PELTON_ASSERT(bool(failure));
+  if (done()) throw InvalidStateError("invalid state");
+  failure_ = std::move(failure);
+  finish(Status::finished);
+}
+
+void FutureCore::finish(Status status) {
+  if (done()) throw InvalidStateError("invalid state");
+  status_ = status;
+  wake_all(waiters_);
+  for (DoneCallback& callback : callbacks_) future_loop_->call_soon(std::move(callback));
+  callbacks_.clear();
+}
+
+const Failure& FutureCore::exception() const {
+  if (cancelled()) throw Cancelled();
+  if (!done()) throw InvalidStateError("Exception is not set.");
+  retrieved_ = true;
+  return failure_;
+}
+
+void FutureCore::rethrow() const {
+  if (cancelled()) throw Cancelled();
+  if (!done()) throw InvalidStateError("Result is not set.");
+  retrieved_ = true;
+  if (failure_) failure_.raise();
+}
+
+void FutureCore::add_done_callback(DoneCallback callback) {
+  if (done()) {
+    future_loop_->call_soon(std::move(callback));
+  } else {
+    callbacks_.push_back(std::move(callback));
+  }
+}
+
+}  // namespace pelton

@@ -1,0 +1,385 @@
+// The loop's turn: end-of-turn work, submission, waiting, completion, ready queue; and closing.
+// Callbacks, timers, signals and threads are in loop_calls.cpp. See loop.hpp.
+#include <pelton/engine/loop.hpp>
+
+#include <algorithm>
+#include <bit>
+
+#include <pelton/engine/log.hpp>
+#include <pelton/engine/mailbox.hpp>
+#include <pelton/engine/signals.hpp>
+#include <pelton/engine/sqe.hpp>
+#include <pelton/engine/uring_ring.hpp>
+
+namespace pelton {
+namespace {
+
+// Sleeps up to this many windows long show that completions nearly arrived while spinning: the
+// sleep itself and the wake-up are most of it.
+constexpr int near_windows = 5;
+constexpr int spin_credit_max = 8;
+constexpr auto memory_pause = std::chrono::milliseconds(1);
+constexpr auto close_patience = std::chrono::seconds(10);
+
+BufferGroup::Options buffer_options(const LoopOptions& options) noexcept {
+  return {.id = 1,
+          .count = std::bit_ceil(std::clamp(options.buffer_count, 1U, 32768U)),
+          .buffer_bytes = std::max<std::size_t>(options.buffer_bytes, 64)};
+}
+
+BufferGroup::Owner make_buffers(Ring& ring, const LoopOptions& options) {
+  auto group = BufferGroup::make(ring, buffer_options(options));
+  if (!group) {
+    const int error = group.error().value();
+    throw RingUnavailable(group.error(),
+                          "receive buffers cannot be registered; " + explain_ring_refusal(error));
+  }
+  return std::move(*group);
+}
+
+}  // namespace
+
+Loop::Loop(const LoopOptions& options)
+    : options_(options),
+      ring_(make_uring_ring({.sq_entries = options.sq_entries, .cq_entries = options.cq_entries})),
+      buffers_(make_buffers(*ring_, options)),
+      mailbox_(std::make_shared<Mailbox>()),
+      thread_(std::this_thread::get_id()) {}
+
+Loop::~Loop() { close(); }
+
+Loop& Loop::running() {
+  if (!running_) throw RuntimeError("no running event loop");
+  return *running_;
+}
+
+const RingInfo& Loop::ring_info() const noexcept { return ring_->info(); }
+
+void Loop::check_open() const {
+  if (closed_) throw RuntimeError("Event loop is closed");
+}
+
+void Loop::check_thread() const {
+  check_open();
+  if (is_running_) throw RuntimeError("This event loop is already running");
+  if (running_) throw RuntimeError("Cannot run the event loop while another loop is running");
+  if (thread_ != std::this_thread::get_id()) {
+    throw RuntimeError("A loop runs on the thread that made it");
+  }
+}
+
+void Loop::begin_running() {
+  check_thread();
+  is_running_ = true;
+  running_ = this;
+  mailbox_->listen(*this);
+}
+
+void Loop::end_running() noexcept {
+  is_running_ = false;
+  stopping_ = false;
+  running_ = nullptr;
+}
+
+void Loop::run_forever() {
+  begin_running();
+  struct End {
+    Loop& loop;
+    ~End() { loop.end_running(); }
+  } const end{*this};
+  do {
+    turn();
+  } while (!stopping_);
+}
+
+void Loop::turn() {
+  ++stats_.turns;
+  flush_end_of_turn();
+  submit_queued();
+  wait_for_completions();
+  reap();
+  if (!timers_.empty()) timers_.fire_due(Clock::now());
+  run_ready();
+}
+
+void Loop::flush_end_of_turn() noexcept {
+  while (EndOfTurn* work = end_of_turn_.pop_front()) work->on_end_of_turn();
+}
+
+// --- Submission ---
+
+void Loop::start(Op& op) noexcept {
+  PELTON_ASSERT(!op.in_flight());
+  op.state_ = Op::State::queued;
+  op.cancelling_ = false;
+  ++in_flight_;
+  if (queued_.empty() && submit_one(op)) return;
+  ++stats_.sq_full;
+  queued_.push_back(op);
+}
+
+bool Loop::submit_one(Op& op) noexcept {
+  io_uring_sqe* const sqe = ring_->get_sqe();
+  if (!sqe) return false;
+  op.kind_->prepare(op, *sqe);
+  sqe->user_data = ops_.add(op);
+  op.state_ = Op::State::submitted;
+  ++stats_.submitted;
+  return true;
+}
+
+void Loop::cancel(Op& op) noexcept {
+  if (!op.in_flight() || op.cancelling_) return;
+  op.cancelling_ = true;
+  if (op.state_ == Op::State::queued) return;  // submit_queued() ends it
+  if (cancels_.empty() && submit_cancel(op)) return;
+  cancels_.push_back(op);
+}
+
+bool Loop::submit_cancel(Op& op) noexcept {
+  io_uring_sqe* const sqe = ring_->get_sqe();
+  if (!sqe) return false;
+  sqe::cancel(*sqe, ops_.user_data(op));
+  sqe->user_data = OpTable::cancel_user_data;
+  ++cancels_in_flight_;
+  ++stats_.submitted;
+  ++stats_.cancel_submitted;
+  return true;
+}
+
+/// Gives slots to what found none, cancels first: they make room. Enters to make more.
+void Loop::submit_queued() noexcept {
+  buffers_->commit();
+  if (buffers_->has_parked()) buffers_->wake_parked();
+  while (!cancels_.empty() || !queued_.empty()) {
+    bool progress = false;
+    while (!cancels_.empty() && submit_cancel(cancels_.front())) {
+      cancels_.front().unlink();
+      progress = true;
+    }
+    while (cancels_.empty() && !queued_.empty()) {
+      Op& op = queued_.front();
+      if (op.cancelling_) {
+        op.unlink();
+        op.state_ = Op::State::idle;
+        --in_flight_;
+        op.kind_->complete(op, -ECANCELED, 0);
+      } else if (submit_one(op)) {
+        op.unlink();
+      } else {
+        break;
+      }
+      progress = true;
+    }
+    if (!progress) {
+      ++stats_.enters;
+      const unsigned waiting = ring_->unsubmitted();
+      static_cast<void>(ring_->enter(0, Duration::zero()));
+      if (ring_->unsubmitted() >= waiting) return;  // completions must be reaped first
+    }
+  }
+}
+
+// --- Waiting ---
+
+Duration Loop::wait_limit() const noexcept {
+  if (ready_first_ || stopping_ || !end_of_turn_.empty() || !queued_.empty()) {
+    return Duration::zero();
+  }
+  if (timers_.empty()) return Duration(-1);
+  return std::max(Duration::zero(), timers_.earliest() - Clock::now());
+}
+
+void Loop::wait_for_completions() {
+  const Duration limit = wait_limit();
+  if (ring_->overflowed()) ++stats_.cq_overflows;
+  if (ring_->ready() > 0 && ring_->unsubmitted() == 0) return;
+  if (limit != Duration::zero() && ring_->ready() == 0) return block(limit);
+  // Nothing may sleep: enter only if there is something to hand over or to hear.
+  if (ring_->unsubmitted() == 0 && !ring_->spin_until(TimePoint::min())) return;
+  ++stats_.enters;
+  check_enter(ring_->enter(0, Duration::zero()));
+}
+
+bool Loop::worth_spinning() const noexcept {
+  switch (options_.busy_poll.mode) {
+    case BusyPoll::Mode::off:
+      return false;
+    case BusyPoll::Mode::always:
+      return true;
+    case BusyPoll::Mode::automatic:
+      return spin_credit_ > 0;
+  }
+  return false;
+}
+
+/// Submits, spins if that has been paying, then sleeps until a completion or `limit` (negative:
+/// no limit).
+void Loop::block(Duration limit) {
+  const bool timed = options_.busy_poll.mode == BusyPoll::Mode::automatic;
+  if (worth_spinning()) {
+    if (ring_->unsubmitted() > 0) {
+      ++stats_.enters;
+      check_enter(ring_->enter(0, Duration::zero()));
+      if (ring_->ready() > 0) return;
+    }
+    const Duration window = options_.busy_poll.window;
+    const TimePoint until = Clock::now() + (limit < Duration::zero() ? window : std::min(limit, window));
+    ++stats_.spins;
+    const bool hit = ring_->spin_until(until);
+    judge_spin(hit);
+    if (hit) {
+      ++stats_.spin_hits;
+      ++stats_.enters;
+      return check_enter(ring_->enter(0, Duration::zero()));
+    }
+    if (limit >= Duration::zero()) limit = wait_limit();
+  }
+  const TimePoint asleep = timed ? Clock::now() : TimePoint();
+  ++stats_.enters;
+  check_enter(ring_->enter(1, limit));
+  if (timed) judge_block(Clock::now() - asleep);
+}
+
+void Loop::judge_spin(bool hit) noexcept {
+  spin_credit_ = hit ? spin_credit_max : spin_credit_ - 1;
+}
+
+void Loop::judge_block(Duration slept) noexcept {
+  if (slept <= near_windows * options_.busy_poll.window && ring_->ready() > 0) {
+    spin_credit_ = std::min(spin_credit_ + 1, spin_credit_max);
+  } else {
+    spin_credit_ = 0;
+  }
+}
+
+/// The table of what an enter may answer. What loses nothing is counted and tried again.
+void Loop::check_enter(int result) {
+  switch (-result) {
+    case 0:
+    case ETIME:
+    case EINTR:
+      return;
+    case EAGAIN:  // no memory for requests
+    case EBUSY:   // completions must be taken off first
+      ++stats_.enter_again;
+      if (ring_->ready() == 0) std::this_thread::sleep_for(memory_pause);
+      return;
+    default:
+      throw OSError(errno_code(-result), "io_uring_enter");
+  }
+}
+
+// --- Completion ---
+
+void Loop::reap() noexcept {
+  const unsigned count = std::min(ring_->ready(), options_.completions_per_turn);
+  for (unsigned index = 0; index < count; ++index) {
+    const io_uring_cqe& cqe = ring_->peek(index);
+    complete(cqe.user_data, cqe.res, cqe.flags);
+  }
+  if (count > 0) ring_->advance(count);
+  stats_.completions += count;
+}
+
+void Loop::complete(std::uint64_t user_data, int res, std::uint32_t flags) noexcept {
+  if (user_data == OpTable::cancel_user_data) {
+    --cancels_in_flight_;
+    return;
+  }
+  Op* const op = ops_.find(user_data);
+  if (!op) {
+    ++stats_.impossible;
+    PELTON_DEBUG_ASSERT(op != nullptr);
+    return;
+  }
+  if (!(flags & IORING_CQE_F_MORE)) {
+    ops_.remove(*op);
+    op->unlink();  // from cancels_, where a cancel came too late
+    op->state_ = Op::State::idle;
+    --in_flight_;
+  }
+  op->kind_->complete(*op, res, flags);
+}
+
+// --- The ready queue ---
+
+void Loop::schedule(Runnable& runnable) noexcept {
+  if (runnable.scheduled_) return;
+  runnable.scheduled_ = true;
+  runnable.next_ = nullptr;
+  if (ready_last_) {
+    ready_last_->next_ = &runnable;
+  } else {
+    ready_first_ = &runnable;
+  }
+  ready_last_ = &runnable;
+}
+
+void Loop::run_ready() noexcept {
+  Runnable* next = std::exchange(ready_first_, nullptr);
+  ready_last_ = nullptr;
+  while (Runnable* runnable = next) {
+    next = runnable->next_;
+    runnable->scheduled_ = false;
+    runnable->run();
+  }
+}
+
+void Loop::discard_ready() noexcept {
+  while (Runnable* runnable = ready_first_) {
+    ready_first_ = runnable->next_;
+    if (!ready_first_) ready_last_ = nullptr;
+    runnable->scheduled_ = false;
+    runnable->discard();
+  }
+}
+
+// --- Closing ---
+
+void Loop::cancel_all_tasks() {
+  check_thread();
+  tasks_.for_each([](TaskCore& task) { task.cancel(); });
+  begin_running();
+  struct End {
+    Loop& loop;
+    ~End() { loop.end_running(); }
+  } const end{*this};
+  while (!tasks_.empty()) turn();
+}
+
+void Loop::close() {
+  if (is_running_) throw RuntimeError("Cannot close a running event loop");
+  if (closed_) return;
+  closed_ = true;
+  discard_ready();
+  while (!tasks_.empty()) {
+    TaskCore& task = tasks_.front();
+    log(LogLevel::warn, "Task was destroyed but it is pending!");
+    task.abandon();
+  }
+  if (signals_) signals_->close();
+  if (executor_) executor_->shut_down();
+  mailbox_->close(*this);
+  jobs_.clear();
+  resources_.for_each([](LoopResource& resource) { resource.on_loop_close(); });
+  reap_everything();
+  discard_ready();
+  signals_.reset();
+  buffers_.reset();
+  ring_.reset();
+}
+
+/// Enters until every operation has had its final completion.
+void Loop::reap_everything() noexcept {
+  const TimePoint deadline = Clock::now() + close_patience;
+  while (operations_in_flight() > 0) {
+    submit_queued();
+    static_cast<void>(ring_->enter(1, std::chrono::milliseconds(100)));
+    reap();
+    discard_ready();
+    PELTON_ASSERT(Clock::now() < deadline);  // an operation that never ends is a bug of ours
+  }
+}
+
+}  // namespace pelton

@@ -1,0 +1,104 @@
+// Op: one operation that the kernel may hold, from its SQE to its final CQE.
+//
+// An Op is a member of the object that owns the operation's memory (a transport, a listener, the
+// loop's wake-up) and is pinned there while in_flight(): its destructor asserts that it is not.
+// It names its kind by a static table of two functions, so an Op costs 48 bytes and no virtual
+// call besides the one that its completion is.
+//
+// OpTable gives each started Op a slot and a generation; user_data encodes both, so a CQE that
+// belongs to no living operation is recognised instead of dereferenced.
+//
+// Neighbours: loop.hpp starts, cancels and completes Ops. Thread rule: the loop's thread only.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <pelton/engine/intrusive.hpp>
+
+struct io_uring_sqe;
+
+namespace pelton {
+
+class Op;
+
+/// What one kind of operation is: its name for counters, how its SQE is filled, what its
+/// completions do. One constant per kind; the functions must not throw.
+struct OpKind {
+  const char* name;
+  /// Fills `sqe`, which is zeroed; user_data is set by the loop afterwards.
+  void (*prepare)(Op& op, io_uring_sqe& sqe) noexcept;
+  /// Called for each CQE with its res and flags. `op.in_flight()` is false already if the CQE was
+  /// the final one (F_MORE clear); the call may then start it anew or destroy its owner.
+  void (*complete)(Op& op, int res, std::uint32_t flags) noexcept;
+};
+
+/// One operation; see the head of this file.
+class Op : public ListNode<> {
+ public:
+  Op(const OpKind& kind, void* owner) noexcept : kind_(&kind), owner_(owner) {}
+  ~Op() { PELTON_ASSERT(!in_flight()); }
+
+  /// True from Loop::start to the final CQE.
+  [[nodiscard]] bool in_flight() const noexcept { return state_ != State::idle; }
+  /// True if a cancel has been asked for since the start.
+  [[nodiscard]] bool cancelling() const noexcept { return cancelling_; }
+  [[nodiscard]] const OpKind& kind() const noexcept { return *kind_; }
+  template <class Owner>
+  [[nodiscard]] Owner& owner() const noexcept {
+    return *static_cast<Owner*>(owner_);
+  }
+
+ private:
+  friend class Loop;
+  friend class OpTable;
+  enum class State : std::uint8_t { idle, queued, submitted };
+
+  const OpKind* kind_;
+  void* owner_;
+  std::uint32_t slot_ = 0;
+  State state_ = State::idle;
+  bool cancelling_ = false;
+};
+
+/// Slots of the operations in flight. Owns no Op.
+class OpTable {
+ public:
+  /// The user_data of CQEs that answer a cancel request, which belong to no Op.
+  static constexpr std::uint64_t cancel_user_data = ~std::uint64_t{0};
+
+  /// Gives `op` a slot and returns the user_data of its SQE.
+  [[nodiscard]] std::uint64_t add(Op& op);
+  /// The user_data that add() returned for this op.
+  [[nodiscard]] std::uint64_t user_data(const Op& op) const noexcept {
+    return (std::uint64_t{slots_[op.slot_].generation} << 32) | op.slot_;
+  }
+  /// The living Op of this user_data, or null for a CQE that fits none.
+  [[nodiscard]] Op* find(std::uint64_t user_data) const noexcept {
+    const auto index = static_cast<std::uint32_t>(user_data);
+    if (index >= slots_.size()) return nullptr;
+    const Slot& slot = slots_[index];
+    return slot.generation == static_cast<std::uint32_t>(user_data >> 32) ? slot.op : nullptr;
+  }
+  /// Frees the slot; later CQEs with the old user_data find nothing.
+  void remove(Op& op) noexcept;
+  /// Calls `visit(Op&)` for each Op in the table.
+  template <class Visit>
+  void for_each(Visit&& visit) {
+    for (std::size_t index = 0; index < slots_.size(); ++index) {
+      if (slots_[index].op) visit(*slots_[index].op);
+    }
+  }
+
+ private:
+  struct Slot {
+    Op* op = nullptr;
+    std::uint32_t generation = 0;
+    std::uint32_t next_free = 0;
+  };
+  static constexpr std::uint32_t none = ~std::uint32_t{0};
+  std::vector<Slot> slots_;
+  std::uint32_t first_free_ = none;
+};
+
+}  // namespace pelton

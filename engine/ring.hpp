@@ -1,0 +1,91 @@
+// Ring: the seam between pelton and whatever carries out its I/O.
+//
+// Everything the engine asks for is an SQE, everything it hears is a CQE, in the kernel's own
+// layouts. Filling SQEs and reading CQEs is inline on memory that the implementation provides;
+// the virtual calls are one per batch, none per operation.
+//
+// Implementations: UringRing (uring_ring.hpp), the Linux kernel through liburing.
+// Neighbours: loop.hpp owns a Ring and is its only user; buffers.hpp registers buffer rings.
+// Thread rule: made and used on one thread.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+#include <pelton/engine/error.hpp>
+
+struct io_uring_sqe;
+struct io_uring_cqe;
+
+namespace pelton {
+
+/// What the ring can do, and why it cannot do the rest.
+struct RingInfo {
+  std::string name;                       ///< "io_uring"
+  unsigned sq_entries = 0;                ///< submission slots
+  unsigned cq_entries = 0;                ///< completion slots
+  bool registered_ring_fd = false;        ///< enter skips the fd look-up
+  bool taskrun_flag = false;              ///< a spin need not enter the kernel
+  bool recv_pass_cap = false;             ///< multishot receive bounded per pass (Linux 6.17)
+  std::vector<std::string> turned_down;   ///< "feature: reason", one entry per refusal
+};
+
+class Ring {
+ public:
+  Ring() = default;
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+  virtual ~Ring() = default;
+
+  /// The next submission slot, zeroed, or null while the queue is full (enter() makes room).
+  [[nodiscard]] io_uring_sqe* get_sqe() noexcept;
+  /// SQEs filled and not yet taken by the kernel.
+  [[nodiscard]] unsigned unsubmitted() const noexcept {
+    return sq_tail_ - std::atomic_ref(*sq_head_).load(std::memory_order_acquire);
+  }
+
+  /// Submits what get_sqe() gave out and waits for `min_complete` CQEs, at most `timeout`
+  /// (negative: for ever; zero: not at all). Runs completions that are due also without waiting.
+  /// \return 0, or the errno that stopped it, negated: -ETIME, -EINTR, -EAGAIN, -EBUSY are the
+  ///         ordinary ones and lose nothing, what was not submitted stays queued.
+  [[nodiscard]] virtual int enter(unsigned min_complete, std::chrono::nanoseconds timeout) noexcept = 0;
+  /// Watches for completions without sleeping until `deadline`; true as soon as enter() would
+  /// find some.
+  [[nodiscard]] virtual bool spin_until(std::chrono::steady_clock::time_point deadline) noexcept = 0;
+  /// True if completions wait for an enter() because the CQ was full.
+  [[nodiscard]] virtual bool overflowed() const noexcept = 0;
+
+  /// CQEs that can be read now.
+  [[nodiscard]] unsigned ready() const noexcept {
+    return std::atomic_ref(*cq_tail_).load(std::memory_order_acquire) - *cq_head_;
+  }
+  /// The oldest unread CQE plus `index`. Precondition: index < ready().
+  [[nodiscard]] const io_uring_cqe& peek(unsigned index) const noexcept;
+  /// Gives `count` CQEs back to the kernel.
+  void advance(unsigned count) noexcept {
+    std::atomic_ref(*cq_head_).store(*cq_head_ + count, std::memory_order_release);
+  }
+
+  /// Registers `entries` (a power of two) provided buffers whose ring lies at `memory`.
+  [[nodiscard]] virtual Result<void> register_buffer_ring(std::uint16_t group, void* memory,
+                                                          unsigned entries) noexcept = 0;
+  virtual void unregister_buffer_ring(std::uint16_t group) noexcept = 0;
+
+  [[nodiscard]] const RingInfo& info() const noexcept { return info_; }
+
+ protected:
+  io_uring_sqe* sqes_ = nullptr;
+  unsigned* sq_head_ = nullptr;  ///< advanced by the kernel
+  unsigned sq_tail_ = 0;         ///< ours; published by enter()
+  unsigned sq_entries_ = 0;
+  io_uring_cqe* cqes_ = nullptr;
+  unsigned* cq_head_ = nullptr;
+  unsigned* cq_tail_ = nullptr;  ///< advanced by the kernel
+  unsigned cq_mask_ = 0;
+  RingInfo info_;
+};
+
+}  // namespace pelton

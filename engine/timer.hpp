@@ -1,0 +1,76 @@
+// Timers: a heap of deadlines inside one vector.
+//
+// A Timer is a member of what waits for it and is armed, moved and disarmed without allocation.
+// The loop asks for the earliest deadline before it blocks; the kernel knows no timer of ours.
+//
+// Neighbours: loop.hpp owns the heap. Thread rule: the loop's thread only.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include <pelton/engine/assert.hpp>
+
+namespace pelton {
+
+using Clock = std::chrono::steady_clock;
+using TimePoint = Clock::time_point;
+using Duration = Clock::duration;
+
+class TimerHeap;
+
+/// A deadline; disarms itself when it dies.
+class Timer {
+ public:
+  Timer() noexcept = default;
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+  [[nodiscard]] bool armed() const noexcept { return heap_ != nullptr; }
+  [[nodiscard]] TimePoint deadline() const noexcept { return deadline_; }
+  void disarm() noexcept;
+
+ protected:
+  ~Timer() { disarm(); }
+  /// The deadline has passed; the timer is disarmed already and may be armed again.
+  virtual void on_timer() noexcept = 0;
+
+ private:
+  friend class TimerHeap;
+  TimerHeap* heap_ = nullptr;
+  std::size_t index_ = 0;
+  std::uint64_t order_ = 0;
+  TimePoint deadline_;
+};
+
+/// Armed timers by deadline; equal deadlines fire in the order in which they were armed.
+class TimerHeap {
+ public:
+  TimerHeap() = default;
+  TimerHeap(const TimerHeap&) = delete;
+  TimerHeap& operator=(const TimerHeap&) = delete;
+  ~TimerHeap();
+
+  void arm(Timer& timer, TimePoint deadline);
+  [[nodiscard]] bool empty() const noexcept { return heap_.empty(); }
+  [[nodiscard]] std::size_t size() const noexcept { return heap_.size(); }
+  /// Precondition: not empty.
+  [[nodiscard]] TimePoint earliest() const noexcept { return heap_.front()->deadline_; }
+  /// Fires every timer that was due at `now` when the call began. \return how many.
+  std::size_t fire_due(TimePoint now) noexcept;
+
+ private:
+  friend class Timer;
+  void remove(Timer& timer) noexcept;
+  void place(std::size_t index, Timer* timer) noexcept;
+  void sift_up(std::size_t index) noexcept;
+  void sift_down(std::size_t index) noexcept;
+  [[nodiscard]] static bool before(const Timer& a, const Timer& b) noexcept;
+
+  std::vector<Timer*> heap_;
+  std::uint64_t next_order_ = 0;
+};
+
+}  // namespace pelton

@@ -1,0 +1,135 @@
+// Runnable, TaskCore and Waiter: who runs, who is running, and what it waits for.
+//
+// A task that awaits something parks a Waiter, a cell that lies in the awaiter in its coroutine
+// frame. Waking it puts the task into the loop's ready queue; cancelling it unlinks it at once.
+// No Waiter is ever known to the kernel, so both are immediate and destroying a frame that is
+// parked on one is legal.
+//
+// A woken Waiter may refuse to end the wait (`still_waiting`), as a reader does that was fed too
+// little; the coroutine is then not resumed.
+//
+// Neighbours: task.hpp derives tasks from TaskCore, loop.hpp runs them; future.hpp, sync.hpp and
+// the stream's reader derive Waiters. Thread rule: the loop's thread only.
+#pragma once
+
+#include <coroutine>
+#include <cstdint>
+
+#include <pelton/engine/error.hpp>
+#include <pelton/engine/intrusive.hpp>
+
+namespace pelton {
+
+class Loop;
+class Waiter;
+
+/// Something the loop's ready queue can run once.
+class Runnable {
+ public:
+  Runnable() noexcept = default;
+  Runnable(const Runnable&) = delete;
+  Runnable& operator=(const Runnable&) = delete;
+
+  /// Runs on the loop's thread; must not throw.
+  virtual void run() noexcept = 0;
+  /// Called instead of run() where the loop closes before its turn came.
+  virtual void discard() noexcept = 0;
+  [[nodiscard]] bool scheduled() const noexcept { return scheduled_; }
+
+ protected:
+  ~Runnable() { PELTON_ASSERT(!scheduled_); }
+
+ private:
+  friend class Loop;
+  Runnable* next_ = nullptr;
+  bool scheduled_ = false;
+};
+
+/// The part of a started task that waiting and cancelling concern; see task.hpp for the rest.
+class TaskCore : public Runnable, public ListNode<TaskCore> {
+ public:
+  /// The task that is running now on this thread, or null.
+  [[nodiscard]] static TaskCore* current() noexcept { return current_; }
+
+  [[nodiscard]] Loop& loop() const noexcept { return *loop_; }
+  /// asyncio's Task.cancel(): Cancelled is raised at the task's await, at once if it waits, else
+  /// at its next wait. \return false if the task is done.
+  bool cancel() noexcept;
+  /// Requests of cancel() that uncancel() has not taken back (asyncio's Task.cancelling()).
+  [[nodiscard]] unsigned cancelling() const noexcept { return cancel_requests_; }
+  /// asyncio's Task.uncancel(). \return the requests that are left.
+  unsigned uncancel() noexcept {
+    if (cancel_requests_ > 0) --cancel_requests_;
+    return cancel_requests_;
+  }
+
+  /// Internal: the coroutine to go on with when the one that runs now returns to the task.
+  void continue_with(std::coroutine_handle<> next) noexcept { next_ = next; }
+
+ protected:
+  explicit TaskCore(Loop& loop) noexcept : loop_(&loop) {}
+  ~TaskCore() = default;
+  /// Resumes `next_` until the task waits or ends. \return false if its wait goes on.
+  bool step() noexcept;
+  [[nodiscard]] virtual bool finished() const noexcept = 0;
+  /// The loop closes: destroys the frame of an unfinished task and ends it as cancelled.
+  virtual void abandon() noexcept = 0;
+
+  std::coroutine_handle<> next_;
+  bool must_cancel_ = false;
+
+ private:
+  friend class Loop;
+  friend class Waiter;
+  inline static thread_local TaskCore* current_ = nullptr;
+
+  Loop* loop_;
+  Waiter* waiter_ = nullptr;
+  unsigned cancel_requests_ = 0;
+};
+
+/// One wait of one task; base of awaiters. See the head of this file.
+class Waiter : public ListNode<Waiter> {
+ public:
+  Waiter() noexcept = default;
+
+  /// True while nobody has woken or cancelled it.
+  [[nodiscard]] bool pending() const noexcept { return state_ == State::waiting; }
+  /// Ends the wait: the task resumes in the ready queue's order. Ignored unless pending().
+  void wake() noexcept;
+
+ protected:
+  virtual ~Waiter();
+
+  /// For await_suspend: parks the running task here. Link the Waiter into a list afterwards.
+  void park(std::coroutine_handle<> coroutine) noexcept;
+  /// For await_resume: throws Cancelled if the wait was cancelled.
+  void check_cancelled();
+  /// True if a cancel ended the wait (for owners that must pass a wake-up on).
+  [[nodiscard]] bool cancelled() const noexcept { return cancelled_; }
+  [[nodiscard]] TaskCore& task() const noexcept { return *task_; }
+
+  /// Asked when the task is about to resume: true keeps it waiting (the Waiter must be where its
+  /// next wake() comes from). Not asked of a cancelled wait.
+  virtual bool still_waiting() noexcept { return false; }
+  /// The task was cancelled while this was pending. The default unlinks and wakes with Cancelled.
+  virtual void cancel_wait() noexcept;
+
+ private:
+  friend class TaskCore;
+  enum class State : std::uint8_t { idle, waiting, woken };
+
+  TaskCore* task_ = nullptr;
+  std::coroutine_handle<> coroutine_;
+  State state_ = State::idle;
+  bool cancelled_ = false;
+};
+
+using WaitList = List<Waiter, Waiter>;
+
+/// Wakes every Waiter of `list` and leaves it empty.
+void wake_all(WaitList& list) noexcept;
+/// Wakes the oldest Waiter of `list`, if there is one. \return whether there was.
+bool wake_one(WaitList& list) noexcept;
+
+}  // namespace pelton
