@@ -5,13 +5,10 @@
 add_library(pelton_warnings INTERFACE)
 if(PROJECT_IS_TOP_LEVEL)
   target_compile_options(pelton_warnings INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror)
-  target_compile_options(
-    pelton_warnings
-    INTERFACE
-      $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor>
-      # Clang counts -Wsign-conversion to -Wconversion, GCC does not: the two must agree.
-      $<$<CXX_COMPILER_ID:Clang>:-Wno-sign-conversion>
-  )
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    # Clang counts -Wsign-conversion to -Wconversion, GCC does not: the two must agree.
+    target_compile_options(pelton_warnings INTERFACE -Wno-sign-conversion)
+  endif()
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     # GCC bug 105651: std::string concatenation warns falsely.
     target_compile_options(pelton_warnings INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
@@ -28,9 +25,8 @@ endif()
 if(PELTON_SANITIZE)
   add_compile_options(${pelton_sanitizers} -fno-omit-frame-pointer)
   add_link_options(${pelton_sanitizers})
-  # The checks that a sanitizer weaves in confuse GCC's flow analysis.
-  target_compile_options(pelton_warnings INTERFACE -Wno-maybe-uninitialized)
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
-    target_compile_options(pelton_warnings INTERFACE -Wno-unknown-warning-option)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # The checks that a sanitizer weaves in confuse GCC's flow analysis.
+    target_compile_options(pelton_warnings INTERFACE -Wno-maybe-uninitialized)
   endif()
 endif()

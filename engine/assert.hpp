@@ -12,9 +12,9 @@ namespace pelton::detail {
 
 }  // namespace pelton::detail
 
-#define PELTON_ASSERT(expression)          \
-  (__builtin_expect(!!(expression), 1)     \
-       ? static_cast<void>(0)              \
+#define PELTON_ASSERT(expression)      \
+  (__builtin_expect(!!(expression), 1) \
+       ? static_cast<void>(0)          \
        : ::pelton::detail::assertion_failed(#expression, __FILE__, __LINE__))
 
 #ifdef NDEBUG

@@ -40,6 +40,7 @@ void* map_anonymous(std::size_t size) noexcept {
   void* memory =
       mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return nullptr;
+  unpoison(static_cast<std::byte*>(memory), size);  // of what lay there before
   madvise(memory, size, MADV_DONTFORK);  // a child must never share memory that a ring fills
   return memory;
 }
@@ -80,7 +81,8 @@ Result<void> BufferGroup::map() noexcept {
   table_ = static_cast<io_uring_buf_ring*>(map_anonymous(options_.count * sizeof(io_uring_buf)));
   if (!slots_ || !buffers_ || !table_) return errno_result(ENOMEM);
   for (unsigned id = 0; id < options_.count; ++id) {
-    slots_[id].tag = id;
+    slots_[id].tag = static_cast<std::uint16_t>(id);
+    slots_[id].ring_buffer = true;
     slots_[id].group = this;
     slots_[id].release = give_back;
   }
@@ -92,7 +94,7 @@ void BufferGroup::offer(unsigned id) noexcept {
   PELTON_ASSERT(slot.state == Slot::State::free);
   slot.state = Slot::State::kernel;
   poison(buffer(id), options_.buffer_bytes);
-  io_uring_buf& entry = table_->bufs[tail_ & (options_.count - 1)];
+  io_uring_buf& entry = uapi::buffer_entries(table_)[tail_ & (options_.count - 1)];
   entry.addr = reinterpret_cast<std::uintptr_t>(buffer(id));
   entry.len = static_cast<std::uint32_t>(options_.buffer_bytes);
   entry.bid = static_cast<std::uint16_t>(id);

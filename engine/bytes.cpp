@@ -48,9 +48,16 @@ Bytes adopt_container(Container&& data) {
 
 Bytes Bytes::copy(std::span<const std::byte> data) {
   if (data.empty()) return {};
-  BytesOwner& owner = new_block(data.size());
-  std::memcpy(block_data(owner), data.data(), data.size());
-  return {block_data(owner), data.size(), owner};
+  std::byte* memory = nullptr;
+  Bytes bytes = uninitialized(data.size(), memory);
+  std::memcpy(memory, data.data(), data.size());
+  return bytes;
+}
+
+Bytes Bytes::uninitialized(std::size_t size, std::byte*& memory) {
+  BytesOwner& owner = new_block(size);
+  memory = block_data(owner);
+  return {memory, size, owner};
 }
 
 Bytes Bytes::adopt(std::string&& data) { return adopt_container(std::move(data)); }

@@ -25,7 +25,8 @@ namespace detail {
 /// What keeps the memory of a Bytes alive. `release` runs when the count falls to zero.
 struct BytesOwner {
   std::uint32_t refs = 0;
-  std::uint32_t tag = 0;  ///< the buffer id of a ring buffer
+  std::uint16_t tag = 0;     ///< the buffer id of a ring buffer
+  bool ring_buffer = false;  ///< scarce: others may wait for this memory
   void (*release)(BytesOwner& owner) noexcept = nullptr;
 };
 
@@ -60,6 +61,8 @@ class Bytes {
   [[nodiscard]] static Bytes copy(std::string_view data) {
     return copy(std::as_bytes(std::span(data)));
   }
+  /// `size` bytes on the heap that the caller fills at `memory` before it passes the Bytes on.
+  [[nodiscard]] static Bytes uninitialized(std::size_t size, std::byte*& memory);
   /// Takes the string or vector over; no byte is copied (but those of a short string).
   [[nodiscard]] static Bytes adopt(std::string&& data);
   [[nodiscard]] static Bytes adopt(std::vector<std::byte>&& data);
@@ -110,6 +113,8 @@ class Bytes {
     longer.size_ += count;
     return longer;
   }
+  /// True if this lies in a ring buffer, which others may wait for.
+  [[nodiscard]] bool in_ring_buffer() const noexcept { return owner_ && owner_->ring_buffer; }
   /// The owner of the memory, null for static memory; for buffers.hpp and tests.
   [[nodiscard]] const detail::BytesOwner* owner() const noexcept { return owner_; }
 

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <string>
 
 namespace pelton {
 
@@ -63,10 +62,11 @@ Bytes Chain::take(std::size_t count) {
   PELTON_ASSERT(count <= size_);
   if (count == 0) return {};
   if (count <= at(0).size()) return take_piece(count);
-  std::string joined(count, '\0');
-  copy_to(reinterpret_cast<std::byte*>(joined.data()), count);
+  std::byte* memory = nullptr;
+  Bytes joined = Bytes::uninitialized(count, memory);
+  copy_to(memory, count);
   drop(count);
-  return Bytes::adopt(std::move(joined));
+  return joined;
 }
 
 Bytes Chain::take_piece(std::size_t count_max) noexcept {
@@ -112,7 +112,14 @@ void Chain::copy_to(std::byte* target, std::size_t count) const noexcept {
 
 bool Chain::matches(std::size_t offset, std::string_view pattern) const noexcept {
   if (offset > size_ || pattern.size() > size_ - offset) return false;
-  for (std::size_t index = 0; !pattern.empty(); ++index) {
+  return matches_from(0, offset, pattern);
+}
+
+/// matches() at `offset` of piece `index` or, where that lies behind it, of those that follow.
+/// Precondition: the chain is long enough.
+bool Chain::matches_from(std::size_t index, std::size_t offset,
+                         std::string_view pattern) const noexcept {
+  for (; !pattern.empty(); ++index) {
     const std::string_view text = piece(index).view();
     if (offset >= text.size()) {
       offset -= text.size();
@@ -133,14 +140,20 @@ std::size_t Chain::find(std::string_view pattern, std::size_t from) const noexce
   for (std::size_t index = 0; index < count_; base += piece(index).size(), ++index) {
     const std::string_view text = piece(index).view();
     if (from >= base + text.size()) continue;
+    if (base + pattern.size() > size_) return npos;
     std::size_t start = from > base ? from - base : 0;
-    while (start < text.size()) {
+    // What lies in this piece as a whole.
+    const std::size_t whole = text.find(pattern, start);
+    if (whole != std::string_view::npos) return base + whole;
+    // What begins in it and ends in a later one.
+    if (text.size() >= pattern.size()) start = std::max(start, text.size() - pattern.size() + 1);
+    for (; start < text.size() && base + start + pattern.size() <= size_; ++start) {
       const auto* hit = static_cast<const char*>(
           std::memchr(text.data() + start, pattern.front(), text.size() - start));
       if (!hit) break;
-      const auto place = static_cast<std::size_t>(hit - text.data());
-      if (pattern.size() == 1 || matches(base + place, pattern)) return base + place;
-      start = place + 1;
+      start = static_cast<std::size_t>(hit - text.data());
+      if (base + start + pattern.size() > size_) break;
+      if (matches_from(index, start, pattern)) return base + start;
     }
   }
   return npos;
@@ -150,6 +163,7 @@ std::size_t Chain::copy_out(std::size_t first_piece) {
   std::size_t copied = 0;
   for (std::size_t index = first_piece; index < count_; ++index) {
     Bytes& source = at(index);
+    if (!source.in_ring_buffer()) continue;
     copied += source.size();
     source = Bytes::copy(source.span());
   }

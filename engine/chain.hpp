@@ -57,14 +57,15 @@ class Chain {
   /// True if `pattern` lies at `offset`.
   [[nodiscard]] bool matches(std::size_t offset, std::string_view pattern) const noexcept;
 
-  /// Copies every piece that is not the chain's own into heap memory, from piece `first_piece`
-  /// on, so that ring buffers go home. \return the number of bytes copied.
+  /// Copies every piece that lies in a ring buffer into heap memory, from piece `first_piece` on,
+  /// so that the buffers go home. \return the number of bytes copied.
   std::size_t copy_out(std::size_t first_piece = 0);
   /// Gives unused memory back: the gathering block and the array, if the chain is empty.
   void trim() noexcept;
 
  private:
-  static constexpr std::size_t gather_bytes_max = 512;
+  // So a reader that holds N bytes pins at most N / 2 KiB ring buffers, plus one.
+  static constexpr std::size_t gather_bytes_max = 2048;
   static constexpr std::size_t block_bytes = 4096;
 
   Bytes& at(std::size_t index) noexcept { return pieces_[(first_ + index) & (capacity_ - 1)]; }
@@ -72,6 +73,8 @@ class Chain {
   void pop_piece() noexcept;
   void grow();
   void copy_to(std::byte* target, std::size_t count) const noexcept;
+  [[nodiscard]] bool matches_from(std::size_t index, std::size_t offset,
+                                  std::string_view pattern) const noexcept;
 
   std::unique_ptr<Bytes[]> pieces_;  ///< a ring of capacity_ (a power of two) pieces
   std::uint32_t capacity_ = 0;

@@ -1,3 +1,4 @@
+// What the errors of error.hpp do beyond carrying a code. Also the voice of a failed assertion.
 #include <pelton/engine/error.hpp>
 
 #include <pelton/engine/assert.hpp>

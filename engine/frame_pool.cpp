@@ -23,64 +23,74 @@ constexpr bool recycle = true;
 #endif
 
 constexpr std::size_t class_bytes = 64;
-constexpr std::size_t class_count = 32;      // up to 2 KiB
+constexpr std::size_t class_count = 32;        // up to 2 KiB
 constexpr std::uint32_t kept_per_class = 256;  // the rest goes back to the heap
 
 struct FreeBlock {
   FreeBlock* next;
 };
 
-class FramePool {
- public:
-  ~FramePool() {
-    for (Class& size_class : classes_) {
+struct SizeClass {
+  FreeBlock* head = nullptr;
+  std::uint32_t count = 0;
+};
+
+enum class PoolState : std::uint8_t { unused, active, ended };
+
+// Trivially destructible, so that they need no guard on access and may be touched while a thread
+// ends, by objects that outlive the pool.
+constinit thread_local std::array<SizeClass, class_count> classes{};
+constinit thread_local PoolState state = PoolState::unused;
+
+/// Empties the pool at the end of its thread.
+struct PoolEnd {
+  PoolEnd() noexcept { state = PoolState::active; }
+  ~PoolEnd() {
+    state = PoolState::ended;
+    for (SizeClass& size_class : classes) {
       while (FreeBlock* block = size_class.head) {
         size_class.head = block->next;
         ::operator delete(block);
       }
+      size_class.count = 0;
     }
-    alive_ = false;
   }
-
-  void* take(std::size_t index) noexcept {
-    FreeBlock* block = classes_[index].head;
-    if (!block) return nullptr;
-    classes_[index].head = block->next;
-    --classes_[index].count;
-    return block;
-  }
-  bool keep(std::size_t index, void* memory) noexcept {
-    if (!alive_ || classes_[index].count >= kept_per_class) return false;
-    auto* block = static_cast<FreeBlock*>(memory);
-    block->next = classes_[index].head;
-    classes_[index].head = block;
-    ++classes_[index].count;
-    return true;
-  }
-
- private:
-  struct Class {
-    FreeBlock* head = nullptr;
-    std::uint32_t count = 0;
-  };
-  std::array<Class, class_count> classes_{};
-  bool alive_ = true;
 };
 
-thread_local FramePool pool;
+void* take(SizeClass& size_class) noexcept {
+  FreeBlock* const block = size_class.head;
+  if (!block) return nullptr;
+  size_class.head = block->next;
+  --size_class.count;
+  return block;
+}
+
+bool keep(SizeClass& size_class, void* memory) noexcept {
+  if (state != PoolState::active) {
+    if (state == PoolState::ended) return false;
+    static thread_local const PoolEnd at_thread_end;
+    static_cast<void>(&at_thread_end);
+  }
+  if (size_class.count >= kept_per_class) return false;
+  auto* block = static_cast<FreeBlock*>(memory);
+  block->next = size_class.head;
+  size_class.head = block;
+  ++size_class.count;
+  return true;
+}
 
 }  // namespace
 
 void* allocate_frame(std::size_t size) {
   const std::size_t index = (size + class_bytes - 1) / class_bytes;
   if (!recycle || index >= class_count) return ::operator new(size);
-  if (void* block = pool.take(index)) return block;
-  return ::operator new(index * class_bytes);
+  if (void* block = take(classes[index])) return block;
+  return ::operator new(index* class_bytes);
 }
 
 void free_frame(void* block, std::size_t size) noexcept {
   const std::size_t index = (size + class_bytes - 1) / class_bytes;
-  if (recycle && index < class_count && pool.keep(index, block)) return;
+  if (recycle && index < class_count && keep(classes[index], block)) return;
   ::operator delete(block);
 }
 

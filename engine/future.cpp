@@ -10,7 +10,12 @@ FutureCore::~FutureCore() { report_unretrieved(); }
 void FutureCore::report_unretrieved() noexcept {
   if (retrieved_ || !failure_) return;
   retrieved_ = true;
-  future_loop_->call_exception_handler({unretrieved_text(), failure_.exception()});
+  const ExceptionContext context{unretrieved_text(), failure_.exception()};
+  if (Loop::lives(future_loop_)) {
+    future_loop_->call_exception_handler(context);
+  } else {  // a handle outlived its loop
+    Loop::default_exception_handler(context);
+  }
 }
 
 bool FutureCore::cancel() noexcept {
@@ -30,8 +35,15 @@ void FutureCore::finish(Status status) {
   if (done()) throw InvalidStateError("invalid state");
   status_ = status;
   wake_all(waiters_);
-  for (DoneCallback& callback : callbacks_) future_loop_->call_soon(std::move(callback));
-  callbacks_.clear();
+  if (callbacks_.empty()) return;
+  std::vector<DoneCallback> callbacks = std::exchange(callbacks_, {});
+  if (!Loop::lives(future_loop_) || future_loop_->is_closed()) return;
+  for (DoneCallback& callback : callbacks) future_loop_->call_soon(std::move(callback));
+}
+
+void FutureCore::check_awaitable() const {
+  TaskCore* const task = TaskCore::current();
+  if (task && &task->future() == this) throw RuntimeError("Task cannot await on itself");
 }
 
 const Failure& FutureCore::exception() const {

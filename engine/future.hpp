@@ -32,8 +32,11 @@ class FutureCore : public RefCounted, public detail::PooledMemory {
   /// Why it failed; empty for a result. \throws Cancelled, InvalidStateError as asyncio does.
   [[nodiscard]] const Failure& exception() const;
   /// Runs `callback` in the loop's next turn after the future is done, at once if it is already.
+  /// It is dropped where a closed loop has no further turn.
   void add_done_callback(DoneCallback callback);
   [[nodiscard]] WaitList& waiters() noexcept { return waiters_; }
+  /// \throws RuntimeError("Task cannot await on itself") if this is the task that runs now.
+  void check_awaitable() const;
 
  protected:
   enum class Status : std::uint8_t { pending, finished, cancelled };
@@ -79,6 +82,16 @@ class FutureState : public FutureCore {
     rethrow();
     return *value_;
   }
+  /// What an await yields: a copy of value(), a moved one where the type cannot be copied.
+  T take_result() {
+    if constexpr (std::is_void_v<T>) {
+      rethrow();
+    } else if constexpr (std::is_copy_constructible_v<T>) {
+      return value();
+    } else {
+      return std::move(value());
+    }
+  }
 
  protected:
   std::optional<detail::Stored<T>> value_;
@@ -91,20 +104,15 @@ class FutureAwaiter final : public Waiter {
   explicit FutureAwaiter(Ref<FutureState<T>> state) noexcept : state_(std::move(state)) {}
 
   [[nodiscard]] bool await_ready() const noexcept { return state_->done(); }
-  void await_suspend(std::coroutine_handle<> coroutine) noexcept {
+  /// \throws RuntimeError  a task awaits itself, which would never end.
+  void await_suspend(std::coroutine_handle<> coroutine) {
+    state_->check_awaitable();
     park(coroutine);
     state_->waiters().push_back(*this);
   }
-  /// A copy of the result (a moved one where the type cannot be copied).
   T await_resume() {
     check_cancelled();
-    if constexpr (std::is_void_v<T>) {
-      static_cast<void>(state_->value());
-    } else if constexpr (std::is_copy_constructible_v<T>) {
-      return state_->value();
-    } else {
-      return std::move(state_->value());
-    }
+    return state_->take_result();
   }
 
  private:

@@ -112,6 +112,7 @@ class List {
   void push_back(T& item) noexcept { insert_before(root_, item); }
   void push_front(T& item) noexcept { insert_before(*root_.next_, item); }
   [[nodiscard]] T& front() noexcept { return static_cast<T&>(*root_.next_); }
+  [[nodiscard]] T& back() noexcept { return static_cast<T&>(*root_.prev_); }
   [[nodiscard]] T* pop_front() noexcept {
     if (empty()) return nullptr;
     ListNode<Tag>* node = root_.next_;

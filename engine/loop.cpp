@@ -18,8 +18,13 @@ namespace {
 // sleep itself and the wake-up are most of it.
 constexpr int near_windows = 5;
 constexpr int spin_credit_max = 8;
+constexpr Duration sleep_max = std::chrono::hours(24);  // far below what the kernel can add up
 constexpr auto memory_pause = std::chrono::milliseconds(1);
+constexpr auto relief_pause = std::chrono::milliseconds(100);
 constexpr auto close_patience = std::chrono::seconds(10);
+
+// Handles may outlive their loop; what they keep of it is looked up here before use.
+thread_local std::vector<const Loop*> loops_of_thread;
 
 BufferGroup::Options buffer_options(const LoopOptions& options) noexcept {
   return {.id = 1,
@@ -44,9 +49,24 @@ Loop::Loop(const LoopOptions& options)
       ring_(make_uring_ring({.sq_entries = options.sq_entries, .cq_entries = options.cq_entries})),
       buffers_(make_buffers(*ring_, options)),
       mailbox_(std::make_shared<Mailbox>()),
-      thread_(std::this_thread::get_id()) {}
+      thread_(std::this_thread::get_id()) {
+  older_ = std::exchange(newest_, this);
+}
 
-Loop::~Loop() { close(); }
+Loop::~Loop() {
+  close();
+  for (Loop** link = &newest_; *link; link = &(*link)->older_) {
+    if (*link != this) continue;
+    *link = older_;
+    break;
+  }
+}
+
+bool Loop::lives(const Loop* loop) noexcept {
+  const Loop* other = newest_;
+  while (other && other != loop) other = other->older_;
+  return other != nullptr;
+}
 
 Loop& Loop::running() {
   if (!running_) throw RuntimeError("no running event loop");
@@ -104,6 +124,15 @@ void Loop::turn() {
 
 void Loop::flush_end_of_turn() noexcept {
   while (EndOfTurn* work = end_of_turn_.pop_front()) work->on_end_of_turn();
+  if (buffer_pressure_) relieve_buffer_pressure();
+}
+
+void Loop::relieve_buffer_pressure() noexcept {
+  const TimePoint now = Clock::now();
+  if (now - last_relief_ < relief_pause) return;
+  last_relief_ = now;
+  buffer_pressure_ = false;
+  resources_.for_each([](LoopResource& resource) { resource.on_buffer_pressure(); });
 }
 
 // --- Submission ---
@@ -187,7 +216,7 @@ Duration Loop::wait_limit() const noexcept {
     return Duration::zero();
   }
   if (timers_.empty()) return Duration(-1);
-  return std::max(Duration::zero(), timers_.earliest() - Clock::now());
+  return std::clamp<Duration>(timers_.earliest() - Clock::now(), Duration::zero(), sleep_max);
 }
 
 void Loop::wait_for_completions() {
@@ -339,13 +368,20 @@ void Loop::discard_ready() noexcept {
 
 void Loop::cancel_all_tasks() {
   check_thread();
-  tasks_.for_each([](TaskCore& task) { task.cancel(); });
   begin_running();
   struct End {
     Loop& loop;
     ~End() { loop.end_running(); }
   } const end{*this};
-  while (!tasks_.empty()) turn();
+  List<TaskCore, TaskCore> ending;  // what they start is not in it: it might never end
+  ending.splice_back(tasks_);
+  ending.for_each([](TaskCore& task) { task.cancel(); });
+  try {
+    while (!ending.empty()) turn();
+  } catch (...) {
+    tasks_.splice_back(ending);
+    throw;
+  }
 }
 
 void Loop::close() {
@@ -354,7 +390,7 @@ void Loop::close() {
   closed_ = true;
   discard_ready();
   while (!tasks_.empty()) {
-    TaskCore& task = tasks_.front();
+    TaskCore& task = tasks_.back();  // what a task started may refer to its frame: youngest first
     log(LogLevel::warn, "Task was destroyed but it is pending!");
     task.abandon();
   }

@@ -53,9 +53,20 @@ class LoopResource : public ListNode<LoopResource> {
  public:
   /// The loop closes: cancel every operation. No callback to the user may follow.
   virtual void on_loop_close() noexcept = 0;
+  /// Receive buffers are short: copy out what is only waiting, so that they go home.
+  virtual void on_buffer_pressure() noexcept {}
 
  protected:
   ~LoopResource() = default;
+};
+
+/// Who stopped for want of a file descriptor and tries again when one was closed.
+class DescriptorWaiter : public ListNode<DescriptorWaiter> {
+ public:
+  virtual void on_descriptor_free() noexcept = 0;
+
+ protected:
+  ~DescriptorWaiter() = default;
 };
 
 using Callback = std::move_only_function<void()>;
@@ -98,6 +109,10 @@ class Loop {
   [[nodiscard]] static Loop& running();
   /// The same, or null.
   [[nodiscard]] static Loop* running_or_null() noexcept { return running_; }
+  /// True if `loop`, which may dangle, is a loop of this thread that still exists.
+  [[nodiscard]] static bool exists(const Loop* loop) noexcept;
+  /// False for a loop of this thread that was destroyed, whose futures may outlive it.
+  [[nodiscard]] static bool lives(const Loop* loop) noexcept;
 
   /// Runs until the coroutine ends and returns its result.
   /// \throws its exception; RuntimeError if the loop runs, is closed, or is stopped before.
@@ -116,7 +131,8 @@ class Loop {
   /// Destroys pending tasks, drops callbacks, reaps every operation. Idempotent.
   /// \throws RuntimeError("Cannot close a running event loop")
   void close();
-  /// Cancels every task and runs until all have ended, as asyncio.run does before it closes.
+  /// Cancels every task and runs until all of them have ended, as asyncio.run does before it
+  /// closes. Tasks that these start while they end are not waited for.
   void cancel_all_tasks();
   /// The loop's clock.
   [[nodiscard]] static TimePoint time() noexcept { return Clock::now(); }
@@ -163,6 +179,16 @@ class Loop {
     if (!work.linked()) end_of_turn_.push_back(work);
   }
   void add_resource(LoopResource& resource) noexcept { resources_.push_back(resource); }
+  /// Receive buffers are short: at the end of the turn their idle holders are asked to copy, at
+  /// most once in a tenth of a second.
+  void report_buffer_pressure() noexcept { buffer_pressure_ = true; }
+  /// A descriptor was closed: calls whoever waits for one, each once.
+  void report_descriptor_free() noexcept {
+    while (DescriptorWaiter* waiter = starving_.pop_front()) waiter->on_descriptor_free();
+  }
+  void await_descriptor(DescriptorWaiter& waiter) noexcept {
+    if (!waiter.linked()) starving_.push_back(waiter);
+  }
   [[nodiscard]] TimerHeap& timers() noexcept { return timers_; }
   [[nodiscard]] BufferGroup& buffers() noexcept { return *buffers_; }
   [[nodiscard]] const RingInfo& ring_info() const noexcept;
@@ -181,6 +207,7 @@ class Loop {
   void end_running() noexcept;
   void turn();
   void flush_end_of_turn() noexcept;
+  void relieve_buffer_pressure() noexcept;
   void submit_queued() noexcept;
   bool submit_one(Op& op) noexcept;
   bool submit_cancel(Op& op) noexcept;
@@ -201,6 +228,8 @@ class Loop {
   void settle_job(std::uint64_t id);
 
   inline static thread_local Loop* running_ = nullptr;
+  inline static thread_local Loop* newest_ = nullptr;
+  Loop* older_ = nullptr;  ///< the loop that was made on this thread before, if it still lives
 
   LoopOptions options_;
   LoopStats stats_;
@@ -215,6 +244,7 @@ class Loop {
   Runnable* ready_last_ = nullptr;
   List<EndOfTurn, EndOfTurn> end_of_turn_;
   List<LoopResource, LoopResource> resources_;
+  List<DescriptorWaiter, DescriptorWaiter> starving_;
   List<TaskCore, TaskCore> tasks_;
   TimerHeap timers_;
   std::shared_ptr<Mailbox> mailbox_;
@@ -224,7 +254,9 @@ class Loop {
   std::uint64_t next_job_ = 0;
   ExceptionHandler handler_;
   std::thread::id thread_;
+  TimePoint last_relief_;
   int spin_credit_ = 0;
+  bool buffer_pressure_ = false;
   bool is_running_ = false;
   bool stopping_ = false;
   bool closed_ = false;
@@ -243,7 +275,13 @@ TaskHandle<T> Loop::create_task(Task<T> coroutine) {
 template <class T>
 T Loop::run_until_complete(const TaskHandle<T>& task) {
   check_thread();
-  task.add_done_callback([this] { stop(); });
+  struct Watch {
+    std::shared_ptr<bool> on = std::make_shared<bool>(true);
+    ~Watch() { *on = false; }  // a task that goes on must not stop a later run
+  } const watch;
+  task.add_done_callback([this, on = watch.on] {
+    if (*on) stop();
+  });
   run_forever();
   if (!task.done()) throw RuntimeError("Event loop stopped before Future completed.");
   if constexpr (std::is_void_v<T>) {

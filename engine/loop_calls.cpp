@@ -93,7 +93,7 @@ CallHandle Loop::call_soon(Callback callback) {
 }
 
 CallHandle Loop::call_later(Duration delay, Callback callback) {
-  return call_at(time() + delay, std::move(callback));
+  return call_at(deadline_after(delay), std::move(callback));
 }
 
 CallHandle Loop::call_at(TimePoint when, Callback callback) {
@@ -162,7 +162,7 @@ void SleepAwaiter::await_suspend(std::coroutine_handle<> coroutine) {
   if (delay_ <= Duration::zero()) {
     wake();
   } else {
-    task().loop().timers().arm(*this, Clock::now() + delay_);
+    task().loop().timers().arm(*this, deadline_after(delay_));
   }
 }
 

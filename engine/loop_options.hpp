@@ -34,8 +34,7 @@ struct LoopOptions {
   unsigned buffer_count = 512;             ///< receive buffers, rounded up to a power of two
   std::size_t buffer_bytes = 16 * 1024;    ///< of each receive buffer
   unsigned completions_per_turn = 64;      ///< CQEs that one turn completes at most
-  unsigned leases_per_connection = 64;     ///< buffers a connection may hold before copies are made
-  BusyPoll busy_poll;
+  BusyPoll busy_poll{};
 };
 
 /// What a loop did. Every test of the engine's behaviour under stress asserts on these.

@@ -77,6 +77,8 @@ class [[nodiscard]] Task {
   using promise_type = detail::Promise<T>;
   using Handle = std::coroutine_handle<promise_type>;
 
+  /// Refers to no coroutine: valid() is false and it cannot be awaited.
+  Task() noexcept = default;
   Task(Task&& other) noexcept : coroutine_(std::exchange(other.coroutine_, {})) {}
   Task& operator=(Task other) noexcept {
     std::swap(coroutine_, other.coroutine_);
@@ -145,9 +147,11 @@ class TaskState final : public FutureState<T>, public TaskCore {
 
   using FutureState<T>::done;
   bool cancel() noexcept override { return TaskCore::cancel(); }
+  [[nodiscard]] FutureCore& future() noexcept override { return *this; }
 
  private:
   void run() noexcept override {
+    if (done()) return this->drop_ref();  // destroyed while it was in the ready queue
     if (!started_) {
       started_ = true;
       if (must_cancel_) return end_cancelled();
@@ -155,7 +159,10 @@ class TaskState final : public FutureState<T>, public TaskCore {
     }
     if (step() && coroutine_.coroutine().done()) complete();
   }
-  void discard() noexcept override {}  // the loop abandons its tasks one by one
+  /// The loop abandons its tasks one by one; this is about those that ended in the ready queue.
+  void discard() noexcept override {
+    if (done()) this->drop_ref();
+  }
   void abandon() noexcept override { end_cancelled(); }
   [[nodiscard]] bool finished() const noexcept override { return done(); }
   [[nodiscard]] const char* unretrieved_text() const noexcept override {
@@ -164,13 +171,17 @@ class TaskState final : public FutureState<T>, public TaskCore {
 
   void end_cancelled() noexcept {
     const Ref<TaskState> self(this);
-    Task<T> frame = std::move(coroutine_);
+    if (scheduled()) this->add_ref();  // the ready queue's, dropped by run() or discard()
+    const Task<T> frame = std::move(coroutine_);
     leave_loop();
     this->finish(FutureCore::Status::cancelled);
   }
   void complete() noexcept {
     auto& promise = coroutine_.coroutine().promise();
-    if (promise.error_ && detail::is_cancelled(promise.error_)) return end_cancelled();
+    // A cancel that came too late for any wait cancels the result, as in asyncio.
+    const bool cancelled =
+        promise.error_ ? detail::is_cancelled(promise.error_) : std::exchange(must_cancel_, false);
+    if (cancelled) return end_cancelled();
     const Ref<TaskState> self(this);
     if (promise.error_) {
       this->failure_ = Failure(std::move(promise.error_));

@@ -1,6 +1,8 @@
 // A binary heap whose members know their place. See timer.hpp.
 #include <pelton/engine/timer.hpp>
 
+#include <algorithm>
+
 namespace pelton {
 
 void Timer::disarm() noexcept {
@@ -24,7 +26,7 @@ void TimerHeap::arm(Timer& timer, TimePoint deadline) {
   timer.disarm();
   heap_.push_back(&timer);
   timer.heap_ = this;
-  timer.deadline_ = deadline;
+  timer.deadline_ = std::max(deadline, not_before_);
   timer.order_ = next_order_++;
   timer.index_ = heap_.size() - 1;
   sift_up(timer.index_);
@@ -67,16 +69,26 @@ void TimerHeap::sift_down(std::size_t index) noexcept {
 }
 
 std::size_t TimerHeap::fire_due(TimePoint now) noexcept {
-  const std::uint64_t first_new = next_order_;
+  // A timer that a firing one arms anew waits for the next turn, even where it is due at once, and
+  // holds back none that was due before.
+  not_before_ = now == TimePoint::max() ? now : now + Duration(1);
   std::size_t fired = 0;
-  // A timer that a firing one arms anew waits for the next turn, even where it is due at once.
-  while (!heap_.empty() && heap_.front()->deadline_ <= now && heap_.front()->order_ < first_new) {
+  while (!heap_.empty() && heap_.front()->deadline_ <= now) {
     Timer& timer = *heap_.front();
     remove(timer);
     timer.on_timer();
     ++fired;
   }
+  not_before_ = TimePoint::min();
   return fired;
+}
+
+void TimerHeap::drop_all() noexcept {
+  while (!heap_.empty()) {
+    Timer& timer = *heap_.back();
+    remove(timer);
+    timer.on_drop();
+  }
 }
 
 }  // namespace pelton

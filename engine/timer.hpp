@@ -19,6 +19,12 @@ using Clock = std::chrono::steady_clock;
 using TimePoint = Clock::time_point;
 using Duration = Clock::duration;
 
+/// The time `delay` from now; the end of the clock's time where that lies beyond it.
+[[nodiscard]] inline TimePoint deadline_after(Duration delay) noexcept {
+  const TimePoint now = Clock::now();
+  return delay > TimePoint::max() - now ? TimePoint::max() : now + delay;
+}
+
 class TimerHeap;
 
 /// A deadline; disarms itself when it dies.
@@ -36,6 +42,9 @@ class Timer {
   ~Timer() { disarm(); }
   /// The deadline has passed; the timer is disarmed already and may be armed again.
   virtual void on_timer() noexcept = 0;
+  /// The loop closes before the deadline; the timer is disarmed already. For timers that are kept
+  /// alive for the sake of their deadline.
+  virtual void on_drop() noexcept {}
 
  private:
   friend class TimerHeap;
@@ -53,6 +62,7 @@ class TimerHeap {
   TimerHeap& operator=(const TimerHeap&) = delete;
   ~TimerHeap();
 
+  /// While timers fire, a deadline that has passed becomes the next moment that has not.
   void arm(Timer& timer, TimePoint deadline);
   [[nodiscard]] bool empty() const noexcept { return heap_.empty(); }
   [[nodiscard]] std::size_t size() const noexcept { return heap_.size(); }
@@ -60,6 +70,8 @@ class TimerHeap {
   [[nodiscard]] TimePoint earliest() const noexcept { return heap_.front()->deadline_; }
   /// Fires every timer that was due at `now` when the call began. \return how many.
   std::size_t fire_due(TimePoint now) noexcept;
+  /// Disarms every timer and tells each so.
+  void drop_all() noexcept;
 
  private:
   friend class Timer;
@@ -71,6 +83,7 @@ class TimerHeap {
 
   std::vector<Timer*> heap_;
   std::uint64_t next_order_ = 0;
+  TimePoint not_before_ = TimePoint::min();  ///< of what is armed while timers fire
 };
 
 }  // namespace pelton

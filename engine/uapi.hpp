@@ -7,6 +7,7 @@
 
 #include <linux/io_uring.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace pelton::uapi {
@@ -14,5 +15,13 @@ namespace pelton::uapi {
 // Kernel 6.17: sqe->len caps the bytes of one pass of a multishot receive.
 // There is no flag: an older kernel answers -EINVAL to a non-zero len.
 inline constexpr std::uint32_t recv_pass_bytes = 64 * 1024;
+
+// The entries of a buffer ring lie at its beginning, and its tail in a spare field of the first.
+// io_uring_buf_ring::bufs must not be used: an empty member before it, which takes no room in C,
+// moves it by 8 bytes in C++.
+static_assert(offsetof(io_uring_buf_ring, tail) == offsetof(io_uring_buf, resv));
+[[nodiscard]] inline io_uring_buf* buffer_entries(io_uring_buf_ring* table) noexcept {
+  return reinterpret_cast<io_uring_buf*>(table);
+}
 
 }  // namespace pelton::uapi

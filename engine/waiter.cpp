@@ -16,6 +16,15 @@ bool TaskCore::cancel() noexcept {
   return true;
 }
 
+void TaskCore::destroy() noexcept {
+  if (finished()) return;
+  if (this == current_) {
+    cancel();
+  } else {
+    abandon();
+  }
+}
+
 bool TaskCore::step() noexcept {
   TaskCore* const outer = std::exchange(current_, this);
   if (Waiter* waiter = std::exchange(waiter_, nullptr)) {

@@ -20,6 +20,7 @@
 
 namespace pelton {
 
+class FutureCore;
 class Loop;
 class Waiter;
 
@@ -57,11 +58,18 @@ class TaskCore : public Runnable, public ListNode<TaskCore> {
   bool cancel() noexcept;
   /// Requests of cancel() that uncancel() has not taken back (asyncio's Task.cancelling()).
   [[nodiscard]] unsigned cancelling() const noexcept { return cancel_requests_; }
-  /// asyncio's Task.uncancel(). \return the requests that are left.
+  /// asyncio's Task.uncancel(). Taking back the last request also calls off a Cancelled that the
+  /// task has not met yet. \return the requests that are left.
   unsigned uncancel() noexcept {
-    if (cancel_requests_ > 0) --cancel_requests_;
+    if (cancel_requests_ > 0 && --cancel_requests_ == 0) must_cancel_ = false;
     return cancel_requests_;
   }
+
+  /// Internal: the future that this task is, which owns it.
+  [[nodiscard]] virtual FutureCore& future() noexcept = 0;
+  /// Internal: ends the task as cancelled and destroys its frame, at once. One that runs now
+  /// cannot be destroyed: it is cancelled. No effect on one that is done.
+  void destroy() noexcept;
 
   /// Internal: the coroutine to go on with when the one that runs now returns to the task.
   void continue_with(std::coroutine_handle<> next) noexcept { next_ = next; }
@@ -72,7 +80,7 @@ class TaskCore : public Runnable, public ListNode<TaskCore> {
   /// Resumes `next_` until the task waits or ends. \return false if its wait goes on.
   bool step() noexcept;
   [[nodiscard]] virtual bool finished() const noexcept = 0;
-  /// The loop closes: destroys the frame of an unfinished task and ends it as cancelled.
+  /// Destroys the frame of an unfinished task and ends it as cancelled.
   virtual void abandon() noexcept = 0;
 
   std::coroutine_handle<> next_;

@@ -197,7 +197,7 @@ def formatting(tree):
             seen.add(relative)
             yield Violation(
                 relative, int(line), "not formatted, from here on",
-                f"run clang-format-{FORMAT_VERSION} -i {relative}",
+                f"run clang-format-{FORMAT_VERSION} -i {relative}, or scripts/format.sh",
             )
     if done.returncode != 0 and not seen:
         yield Violation(".clang-format", 1, done.stderr.strip(), "repair .clang-format")

@@ -1,0 +1,331 @@
+// The threads of a server program: binding, serving, draining, counting. See common.hpp.
+#include "apps/common.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <cstdio>
+#include <latch>
+#include <mutex>
+#include <thread>
+
+#include <pelton/engine/ring.hpp>
+
+namespace pelton::apps {
+namespace {
+
+using Seconds = std::chrono::duration<double>;
+
+/// The sockets that one thread listens on.
+struct Listeners {
+  std::vector<OwnedFd> tcp;
+  std::vector<OwnedFd> unix_sockets;
+};
+
+/// What a worker leaves behind when its loop is closed.
+struct Remains {
+  LoopStats stats;
+  std::uint64_t buffers_lent = 0;
+  std::uint64_t operations_in_flight = 0;
+
+  Remains& operator+=(const Remains& other) noexcept {
+    stats += other.stats;
+    buffers_lent += other.buffers_lent;
+    operations_in_flight += other.operations_in_flight;
+    return *this;
+  }
+};
+
+int open_descriptors() {
+  int count = 0;
+  if (DIR* directory = opendir("/proc/self/fd")) {
+    while (readdir(directory)) ++count;
+    closedir(directory);
+  }
+  return count;
+}
+
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  static_cast<void>(setrlimit(RLIMIT_NOFILE, &limit));  // a lower limit serves fewer, and says so
+}
+
+OwnedFd duplicate(const OwnedFd& socket) {
+  const int copy = fcntl(socket.get(), F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) throw_os_error(errno_code(errno), "cannot share a listening socket");
+  return OwnedFd(copy);
+}
+
+/// Binds `endpoint` for every thread. TCP sockets share a port by SO_REUSEPORT, each with its own
+/// queue; a unix socket is one, shared by duplicates.
+void bind_endpoint(const Endpoint& endpoint, std::vector<Listeners>& threads) {
+  if (endpoint.kind == Endpoint::Kind::unix_socket) {
+    OwnedFd socket = bind_path(endpoint.path);
+    for (std::size_t thread = 1; thread < threads.size(); ++thread) {
+      threads[thread].unix_sockets.push_back(duplicate(socket));
+    }
+    threads[0].unix_sockets.push_back(std::move(socket));
+    return;
+  }
+  ServerOptions options;
+  options.reuse_port = threads.size() > 1;
+  std::uint16_t port = endpoint.port;
+  for (Listeners& thread : threads) {
+    for (OwnedFd& socket : bind_hosts({endpoint.host}, port, options)) {
+      // Port 0 picked one for the first thread: the others take the same.
+      if (port == 0 && threads.size() > 1) port = local_address(socket.get())->port();
+      thread.tcp.push_back(std::move(socket));
+    }
+  }
+}
+
+std::vector<Listeners> bind_all(const ServerConfig& config) {
+  std::vector<Listeners> threads(config.threads);
+  for (const std::string& text : config.listen) {
+    try {
+      bind_endpoint(Endpoint::parse(text), threads);
+    } catch (const OSError& error) {
+      throw OSError(error.code(), "cannot listen on '" + text + "': " + error.what());
+    }
+  }
+  return threads;
+}
+
+class Program;
+
+/// One thread: a loop and its servers.
+class Worker {
+ public:
+  Worker(Program& program, Listeners listeners)
+      : program_(program), listeners_(std::move(listeners)) {}
+
+  /// Makes the loop, serves, drains, closes it. Errors are told to the program.
+  void run();
+  /// Ends the serving; from any thread.
+  void request_stop();
+  [[nodiscard]] const Remains& remains() const noexcept { return remains_; }
+  [[nodiscard]] const std::vector<std::string>& addresses() const noexcept { return addresses_; }
+  [[nodiscard]] const RingInfo& ring_info() const noexcept { return ring_info_; }
+
+ private:
+  void tell_ready(std::exception_ptr error);
+  Task<> serve();
+  Task<> drain(std::vector<Server>& servers);
+  void listen(std::vector<Server>& servers);
+
+  Program& program_;
+  Listeners listeners_;
+  std::vector<std::string> addresses_;
+  RingInfo ring_info_;
+  Remains remains_;
+  std::mutex mutex_;
+  Loop* loop_ = nullptr;  ///< guarded by mutex_: null before and after
+  std::optional<Future<>> stop_;
+  bool told_ready_ = false;
+  bool hurry_ = false;  ///< a second signal: do not wait for connections
+};
+
+/// All workers, and what the first thread does for them: signals and printing.
+class Program {
+ public:
+  Program(std::string name, const ServerConfig& config, const HandlerFactory& make_handler)
+      : name_(std::move(name)),
+        config_(config),
+        make_handler_(make_handler),
+        loop_options_(config.loop_options()),
+        ready_(config.threads) {}
+
+  int run();
+  /// A worker serves, or met `error`. \param first_word  it was not heard of before.
+  void worker_ready(std::exception_ptr error, bool first_word);
+  void stop_all();
+
+  [[nodiscard]] const ServerConfig& config() const noexcept { return config_; }
+  [[nodiscard]] const LoopOptions& loop_options() const noexcept { return loop_options_; }
+  [[nodiscard]] const HandlerFactory& make_handler() const noexcept { return make_handler_; }
+  [[nodiscard]] bool is_first(const Worker& worker) const noexcept {
+    return workers_.front().get() == &worker;
+  }
+  /// Called by the first worker once it serves: waits for the others, prints the start-up lines.
+  void announce();
+
+ private:
+  void print_remains(int descriptors_before) const;
+
+  std::string name_;
+  const ServerConfig& config_;
+  const HandlerFactory& make_handler_;
+  LoopOptions loop_options_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::latch ready_;
+  std::mutex mutex_;
+  std::exception_ptr error_;  ///< guarded by mutex_: the first that a worker met
+};
+
+void Worker::run() {
+  try {
+    Runner runner(program_.loop_options());
+    ring_info_ = runner.loop().ring_info();
+    {
+      const std::lock_guard lock(mutex_);
+      loop_ = &runner.loop();
+      stop_.emplace(runner.loop());
+    }
+    try {
+      runner.run(serve());
+    } catch (const Cancelled&) {
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      stop_.reset();
+      loop_ = nullptr;
+    }
+    runner.loop().cancel_all_tasks();
+    remains_.buffers_lent = runner.loop().buffers().lent();
+    runner.loop().close();
+    remains_.stats = runner.loop().stats();
+    remains_.operations_in_flight = runner.loop().operations_in_flight();
+  } catch (...) {
+    tell_ready(std::current_exception());
+  }
+}
+
+void Worker::tell_ready(std::exception_ptr error) {
+  program_.worker_ready(error, !std::exchange(told_ready_, true));
+}
+
+void Worker::listen(std::vector<Server>& servers) {
+  const auto handler = program_.make_handler()();
+  ServerOptions options;
+  options.limit = program_.config().limit;
+  options.backlog = static_cast<int>(program_.config().backlog);
+  for (OwnedFd& socket : listeners_.tcp) {
+    servers.push_back(start_server(handler, std::move(socket), options));
+  }
+  for (OwnedFd& socket : listeners_.unix_sockets) {
+    servers.push_back(start_unix_server(handler, std::move(socket), options));
+  }
+  for (const Server& server : servers) {
+    for (const SocketAddress& address : server.addresses()) {
+      addresses_.push_back(address.to_string());
+    }
+  }
+}
+
+Task<> Worker::serve() {
+  std::vector<Server> servers;
+  listen(servers);
+  if (program_.is_first(*this)) {
+    Loop& loop = Loop::running();
+    for (const int signal_number : {SIGTERM, SIGINT}) {
+      loop.add_signal_handler(signal_number, [this] { program_.stop_all(); });
+    }
+    tell_ready(nullptr);
+    program_.announce();
+  } else {
+    tell_ready(nullptr);
+  }
+  const Future<> stop = *stop_;
+  co_await stop;
+  co_await drain(servers);
+}
+
+Task<> Worker::drain(std::vector<Server>& servers) {
+  for (Server& server : servers) server.close();
+  const auto patience = hurry_ ? Seconds(0) : Seconds(program_.config().drain_timeout_s);
+  CallHandle timeout = Loop::running().call_later(
+      std::chrono::duration_cast<Duration>(patience), [&servers] {
+        for (Server& server : servers) server.abort_clients();
+      });
+  for (Server& server : servers) co_await server.wait_closed();
+  timeout.cancel();
+}
+
+void Worker::request_stop() {
+  const std::lock_guard lock(mutex_);
+  if (!loop_) return;
+  loop_->call_soon_threadsafe([this] {
+    if (!stop_) return;
+    if (!stop_->done()) return stop_->set_result();
+    hurry_ = true;
+  });
+}
+
+void Program::worker_ready(std::exception_ptr error, bool first_word) {
+  if (error) {
+    const std::lock_guard lock(mutex_);
+    if (!error_) error_ = error;
+  }
+  if (first_word) ready_.count_down();
+}
+
+void Program::stop_all() {
+  for (const auto& worker : workers_) worker->request_stop();
+}
+
+void Program::announce() {
+  ready_.wait();
+  {
+    const std::lock_guard lock(mutex_);
+    if (error_) return stop_all();
+  }
+  const Worker& first = *workers_.front();
+  const RingInfo& ring = first.ring_info();
+  for (const std::string& address : first.addresses()) {
+    std::printf("%s listening on %s engine=%s threads=%u busy_poll=%s buffers=%ux%zu "
+                "sq=%u cq=%u registered_ring_fd=%s recv_pass_cap=%s\n",
+                name_.c_str(), address.c_str(), ring.name.c_str(), config_.threads,
+                loop_options_.busy_poll.to_string().c_str(), config_.buffers,
+                config_.buffer_bytes, ring.sq_entries, ring.cq_entries,
+                ring.registered_ring_fd ? "yes" : "no", ring.recv_pass_cap ? "yes" : "no");
+  }
+  std::fflush(stdout);
+}
+
+int Program::run() {
+  raise_descriptor_limit();
+  ::signal(SIGPIPE, SIG_IGN);
+  const int descriptors_before = open_descriptors();
+  for (Listeners& listeners : bind_all(config_)) {
+    workers_.push_back(std::make_unique<Worker>(*this, std::move(listeners)));
+  }
+  std::vector<std::jthread> threads;
+  for (std::size_t index = 1; index < workers_.size(); ++index) {
+    threads.emplace_back([worker = workers_[index].get()] { worker->run(); });
+  }
+  workers_.front()->run();
+  stop_all();  // where the first worker failed, the others serve still
+  threads.clear();
+  if (error_) std::rethrow_exception(error_);
+  print_remains(descriptors_before);
+  return 0;
+}
+
+void Program::print_remains(int descriptors_before) const {
+  Remains all;
+  for (const auto& worker : workers_) all += worker->remains();
+  std::fprintf(stderr,
+               "%s stopped: closed=%llu connections=%llu fds=%d buffers_lent=%llu "
+               "ops_in_flight=%llu %s\n",
+               name_.c_str(), static_cast<unsigned long long>(all.stats.connections_closed),
+               static_cast<unsigned long long>(all.stats.connections_opened -
+                                               all.stats.connections_closed),
+               open_descriptors() - descriptors_before,
+               static_cast<unsigned long long>(all.buffers_lent),
+               static_cast<unsigned long long>(all.operations_in_flight),
+               all.stats.to_string().c_str());
+}
+
+}  // namespace
+
+int serve(const std::string& name, const ServerConfig& config,
+          const HandlerFactory& make_handler) {
+  Program program(name, config, make_handler);
+  return program.run();
+}
+
+}  // namespace pelton::apps

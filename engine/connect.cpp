@@ -1,0 +1,71 @@
+// The record of a connect in flight. See connect.hpp.
+#include <pelton/engine/connect.hpp>
+
+#include <pelton/engine/sqe.hpp>
+
+namespace pelton {
+
+namespace detail {
+
+class Connector final : public RefCounted, public LoopResource {
+ public:
+  Connector(Loop& loop, OwnedFd socket, const SocketAddress& address)
+      : loop_(loop), socket_(std::move(socket)), address_(address) {}
+
+  void start(Waiter& waiter) noexcept {
+    waiter_ = &waiter;
+    loop_.add_resource(*this);
+    add_ref();  // the operation's
+    loop_.start(op_);
+  }
+  /// Nobody waits any more: end soon and close the socket.
+  void abandon() noexcept {
+    waiter_ = nullptr;
+    if (op_.in_flight()) loop_.cancel(op_);
+  }
+  [[nodiscard]] Result<OwnedFd> take_result() noexcept {
+    if (error_ != 0) return errno_result(error_);
+    return std::move(socket_);
+  }
+  void on_loop_close() noexcept override { abandon(); }
+
+ private:
+  static void prepare(Op& op, io_uring_sqe& sqe) noexcept {
+    auto& self = op.owner<Connector>();
+    sqe::connect(sqe, self.socket_.get(), self.address_.data(), self.address_.size());
+  }
+  static void complete(Op& op, int res, std::uint32_t) noexcept {
+    auto& self = op.owner<Connector>();
+    self.error_ = -res;
+    self.unlink();
+    if (Waiter* waiter = std::exchange(self.waiter_, nullptr)) waiter->wake();
+    self.drop_ref();
+  }
+  static constexpr OpKind kind{"connect", prepare, complete};
+
+  Loop& loop_;
+  OwnedFd socket_;
+  SocketAddress address_;
+  Op op_{kind, this};
+  Waiter* waiter_ = nullptr;
+  int error_ = ECANCELED;
+};
+
+}  // namespace detail
+
+ConnectAwaiter::ConnectAwaiter(Loop& loop, OwnedFd socket, const SocketAddress& address)
+    : connector_(make_ref<detail::Connector>(loop, std::move(socket), address)) {}
+
+ConnectAwaiter::~ConnectAwaiter() { connector_->abandon(); }
+
+void ConnectAwaiter::await_suspend(std::coroutine_handle<> coroutine) noexcept {
+  park(coroutine);
+  connector_->start(*this);
+}
+
+Result<OwnedFd> ConnectAwaiter::await_resume() {
+  check_cancelled();
+  return connector_->take_result();
+}
+
+}  // namespace pelton

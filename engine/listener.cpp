@@ -1,0 +1,108 @@
+// Accepting and its pauses. See listener.hpp.
+#include <pelton/engine/listener.hpp>
+
+#include <sys/socket.h>
+
+#include <pelton/engine/sqe.hpp>
+
+namespace pelton {
+namespace {
+
+constexpr auto accept_retry_delay = std::chrono::seconds(1);  // asyncio's ACCEPT_RETRY_DELAY
+
+}  // namespace
+
+const OpKind Listener::kind{"accept", prepare, complete};
+
+Listener::Listener(Loop& loop, OwnedFd socket, OnAccept on_accept, OnTrouble on_trouble)
+    : loop_(loop),
+      socket_(std::move(socket)),
+      on_accept_(std::move(on_accept)),
+      on_trouble_(std::move(on_trouble)) {
+  loop_.add_resource(*this);
+}
+
+Result<void> Listener::start(int backlog) noexcept {
+  if (started_) return {};
+  if (auto listening = listen_socket(socket_.get(), backlog); !listening) return listening;
+  started_ = true;
+  arm();
+  return {};
+}
+
+void Listener::arm() noexcept {
+  if (closing_ || accept_.in_flight()) return;
+  DescriptorWaiter::unlink();
+  disarm();
+  add_ref();  // the operation's
+  ++loop_.stats().accept_submitted;
+  loop_.start(accept_);
+}
+
+void Listener::close() noexcept {
+  if (closing_) return;
+  closing_ = true;
+  DescriptorWaiter::unlink();
+  disarm();
+  if (accept_.in_flight()) {
+    // close(2) alone would leave the socket listening until the accept has ended.
+    static_cast<void>(shutdown_socket(socket_.get(), SHUT_RDWR));
+    loop_.cancel(accept_);
+  } else {
+    socket_.reset();
+  }
+}
+
+void Listener::prepare(Op& op, io_uring_sqe& sqe) noexcept {
+  sqe::accept_multishot(sqe, op.owner<Listener>().socket_.get());
+}
+
+void Listener::complete(Op& op, int res, std::uint32_t) noexcept {
+  auto& self = op.owner<Listener>();
+  const Ref<Listener> keep(&self);
+  const bool ended = !op.in_flight();
+  self.on_result(res);
+  if (!ended) return;
+  self.drop_ref();
+  if (self.closing_) {
+    self.socket_.reset();
+  } else if (!self.DescriptorWaiter::linked() && !self.armed()) {
+    self.arm();
+  }
+}
+
+void Listener::on_result(int res) noexcept {
+  if (res < 0) return on_error(-res);
+  OwnedFd connection(res);
+  ++loop_.stats().accepted;
+  if (!closing_) on_accept_(std::move(connection));
+}
+
+void Listener::on_error(int error) noexcept {
+  if (closing_) return;
+  switch (error) {
+    case ECONNABORTED:
+    case EINTR:
+    case EAGAIN:
+    case ECANCELED:
+    case EPROTO:
+      return;  // armed anew
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+      return pause(error);
+    default:
+      on_trouble_(errno_code(error));
+      close();
+  }
+}
+
+void Listener::pause(int error) noexcept {
+  ++loop_.stats().accept_pauses;
+  loop_.timers().arm(*this, Clock::now() + accept_retry_delay);
+  loop_.await_descriptor(*this);
+  on_trouble_(errno_code(error));
+}
+
+}  // namespace pelton

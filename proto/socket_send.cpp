@@ -1,0 +1,149 @@
+// The sending half of SocketTransport: one send in flight carries the queue. See
+// socket_transport.hpp.
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include <pelton/engine/frame_pool.hpp>
+#include <pelton/engine/log.hpp>
+#include <pelton/engine/sqe.hpp>
+#include <pelton/proto/socket_transport.hpp>
+
+namespace pelton {
+
+namespace detail {
+
+/// The message header of a send of several pieces, pinned until its final completion.
+struct SendBatch : PooledMemory {
+  static constexpr std::size_t pieces_max = 64;
+  msghdr message{};
+  std::array<iovec, pieces_max> pieces;
+};
+
+}  // namespace detail
+
+namespace {
+
+constexpr std::uint32_t writes_after_loss_logged = 5;  // asyncio's LOG_THRESHOLD
+constexpr std::size_t send_bytes_max = 1U << 30;
+
+}  // namespace
+
+const OpKind SocketTransport::send_kind{"send", prepare_send, complete_send};
+
+bool SocketTransport::accepts_write(std::size_t size) {
+  if (eof_requested_) throw RuntimeError("Cannot call write() after write_eof()");
+  if (size == 0) return false;
+  if (writes_after_loss_ == 0) return true;
+  if (writes_after_loss_ >= writes_after_loss_logged) {
+    log(LogLevel::warn, "socket.send() raised exception.");
+  }
+  ++writes_after_loss_;
+  return false;
+}
+
+void SocketTransport::write(Bytes data) {
+  if (!accepts_write(data.size())) return;
+  queue_.append(std::move(data));
+  queue_grew();
+}
+
+void SocketTransport::write_copy(std::span<const std::byte> data) {
+  if (!accepts_write(data.size())) return;
+  queue_.append_copy(data);
+  queue_grew();
+}
+
+void SocketTransport::queue_grew() noexcept {
+  if (!send_.in_flight()) loop_.at_end_of_turn(*this);
+  if (flow_.grew(queue_.size())) {
+    call_protocol([](Protocol& protocol) { protocol.pause_writing(); });
+  }
+}
+
+void SocketTransport::set_write_buffer_limits(std::optional<std::size_t> high,
+                                              std::optional<std::size_t> low) {
+  flow_.set_limits(high, low);
+  if (flow_.grew(queue_.size())) {
+    call_protocol([](Protocol& protocol) { protocol.pause_writing(); });
+  }
+}
+
+/// Everything that the turn wrote leaves in one send.
+void SocketTransport::on_end_of_turn() noexcept {
+  if (send_.in_flight() || queue_.empty() || dropping_) return;
+  ++loop_.stats().send_submitted;
+  loop_.start(send_);
+}
+
+void SocketTransport::prepare_send(Op& op, io_uring_sqe& sqe) noexcept {
+  auto& self = op.owner<SocketTransport>();
+  const int fd = self.socket_.get();
+  const std::size_t count = std::min(self.queue_.piece_count(), detail::SendBatch::pieces_max);
+  self.sending_pieces_ = static_cast<std::uint32_t>(count);
+  if (count == 1) {
+    const Bytes& piece = self.queue_.piece(0);
+    sqe::send(sqe, fd, piece.data(),
+              static_cast<std::uint32_t>(std::min(piece.size(), send_bytes_max)));
+    return;
+  }
+  self.batch_ = new detail::SendBatch;
+  for (std::size_t index = 0; index < count; ++index) {
+    const Bytes& piece = self.queue_.piece(index);
+    self.batch_->pieces[index] = {const_cast<std::byte*>(piece.data()), piece.size()};
+  }
+  self.batch_->message.msg_iov = self.batch_->pieces.data();
+  self.batch_->message.msg_iovlen = count;
+  sqe::sendmsg(sqe, fd, &self.batch_->message);
+}
+
+void SocketTransport::complete_send(Op& op, int res, std::uint32_t) noexcept {
+  auto& self = op.owner<SocketTransport>();
+  const Ref<SocketTransport> keep(&self);
+  PELTON_ASSERT(!op.in_flight());  // sends are single-shot
+  delete std::exchange(self.batch_, nullptr);
+  self.sending_pieces_ = 0;
+  if (self.dropping_) {
+    self.queue_.clear();
+  } else {
+    self.on_sent(res);
+  }
+  if (self.closing_) {
+    self.proceed_closing();
+  }
+}
+
+void SocketTransport::on_sent(int res) noexcept {
+  switch (res) {
+    case -EINTR:
+    case -EAGAIN:
+    case -ECANCELED:
+      break;  // nothing left; the same again
+    case -ENOMEM:
+    case -ENOBUFS:
+      ++loop_.stats().no_memory;
+      return retry_later(&SocketTransport::on_end_of_turn);
+    default:
+      if (res < 0) return force_close(Failure(errno_code(-res)));
+      loop_.stats().bytes_sent += static_cast<std::uint64_t>(res);
+      queue_.drop(static_cast<std::size_t>(res));
+  }
+  if (flow_.shrank(queue_.size())) {
+    call_protocol([](Protocol& protocol) { protocol.resume_writing(); });
+  }
+  if (!queue_.empty()) {
+    loop_.at_end_of_turn(*this);
+  } else if (eof_requested_ && !closing_) {
+    static_cast<void>(shutdown_socket(socket_.get(), SHUT_WR));
+  }
+}
+
+void SocketTransport::write_eof() {
+  if (closing_ || eof_requested_) return;
+  eof_requested_ = true;
+  if (queue_.empty()) static_cast<void>(shutdown_socket(socket_.get(), SHUT_WR));
+}
+
+}  // namespace pelton

@@ -1,0 +1,270 @@
+// The life of a socket transport: opening, receiving, closing. Sending is in socket_send.cpp.
+// See socket_transport.hpp.
+#include <pelton/proto/socket_transport.hpp>
+
+#include <sys/socket.h>
+
+#include <pelton/engine/log.hpp>
+#include <pelton/engine/ring.hpp>
+#include <pelton/engine/sqe.hpp>
+
+namespace pelton {
+namespace {
+
+constexpr auto memory_retry_delay = std::chrono::milliseconds(10);
+
+}  // namespace
+
+const OpKind SocketTransport::receive_kind{"receive", prepare_receive, complete_receive};
+
+Ref<SocketTransport> SocketTransport::open(Loop& loop, OwnedFd socket, Ref<Protocol> protocol) {
+  auto transport = make_ref<SocketTransport>(loop, std::move(socket), std::move(protocol));
+  transport->add_ref();  // its own, dropped by finish()
+  loop.schedule(*transport);
+  return transport;
+}
+
+SocketTransport::SocketTransport(Loop& loop, OwnedFd socket, Ref<Protocol> protocol)
+    : loop_(loop), socket_(std::move(socket)), protocol_(std::move(protocol)) {
+  loop_.add_resource(*this);
+  ++loop_.stats().connections_opened;
+}
+
+SocketTransport::~SocketTransport() { PELTON_ASSERT(ended_); }
+
+ExtraInfo SocketTransport::get_extra_info(std::string_view name, ExtraInfo fallback) const {
+  if (!socket_) return fallback;
+  if (name == "socket") return socket_.get();
+  if (name != "sockname" && name != "peername") return fallback;
+  const auto address =
+      name == "sockname" ? local_address(socket_.get()) : peer_address(socket_.get());
+  return address ? ExtraInfo(*address) : fallback;
+}
+
+/// The turns that this transport asked for: its beginning, held data, its end.
+void SocketTransport::run() noexcept {
+  if (!made_) return begin();
+  if (!closing_) return deliver_held();
+  proceed_closing();
+}
+
+void SocketTransport::discard() noexcept {
+  if (closing_) proceed_closing();
+}
+
+void SocketTransport::begin() noexcept {
+  made_ = true;
+  call_protocol([this](Protocol& protocol) { protocol.connection_made(*this); });
+  if (closing_) {
+    proceed_closing();
+  } else if (wants_data()) {
+    arm_receive();
+  }
+}
+
+// --- Receiving ---
+
+void SocketTransport::prepare_receive(Op& op, io_uring_sqe& sqe) noexcept {
+  auto& self = op.owner<SocketTransport>();
+  sqe::recv_multishot(sqe, self.socket_.get(), self.loop_.buffers().id(),
+                      self.loop_.ring_info().recv_pass_cap ? uapi::recv_pass_bytes : 0);
+}
+
+void SocketTransport::arm_receive() noexcept {
+  if (!wants_data() || receive_.in_flight() || BufferWaiter::linked()) return;
+  if (loop_.buffers().available() == 0) {  // armed now, it would fail at once
+    ++loop_.stats().parks;
+    loop_.buffers().park(*this);
+    return;
+  }
+  ++loop_.stats().recv_submitted;
+  loop_.start(receive_);
+}
+
+void SocketTransport::complete_receive(Op& op, int res, std::uint32_t flags) noexcept {
+  auto& self = op.owner<SocketTransport>();
+  const Ref<SocketTransport> keep(&self);
+  const bool ended = !op.in_flight();
+  // The result first, the flags second: a final completion may carry data.
+  if (flags & IORING_CQE_F_BUFFER) {
+    const std::size_t size = res > 0 ? static_cast<std::size_t>(res) : 0;
+    Lease lease = self.loop_.buffers().take(flags >> IORING_CQE_BUFFER_SHIFT, size);
+    if (size > 0) self.on_received(std::move(lease).into_bytes());
+  }
+  if (res == 0) {
+    self.on_peer_end();
+  } else if (res < 0) {
+    self.on_receive_error(-res);
+  }
+  if (!ended) return;
+  if (self.closing_) {
+    self.proceed_closing();
+  } else {
+    self.arm_receive();
+  }
+}
+
+void SocketTransport::on_received(Bytes data) noexcept {
+  loop_.stats().bytes_received += data.size();
+  if (closing_) return;
+  if (loop_.buffers().under_pressure()) {
+    loop_.stats().copied_under_pressure += data.size();
+    loop_.report_buffer_pressure();
+    data = Bytes::copy(data.span());
+  }
+  if (paused_ || !held_.empty()) {
+    held_.append_gathering(std::move(data));
+  } else {
+    call_protocol([&](Protocol& protocol) { protocol.data_received(std::move(data)); });
+  }
+}
+
+void SocketTransport::on_receive_error(int error) noexcept {
+  switch (error) {
+    case ECANCELED:
+    case EINTR:
+    case EAGAIN:
+      return;  // armed anew where data is wanted
+    case ENOBUFS:
+      ++loop_.stats().enobufs;
+      loop_.report_buffer_pressure();
+      if (wants_data() && !BufferWaiter::linked()) {
+        ++loop_.stats().parks;
+        loop_.buffers().park(*this);
+      }
+      return;
+    case ENOMEM:
+      ++loop_.stats().no_memory;
+      return retry_later(&SocketTransport::arm_receive);
+    default:
+      if (!closing_) force_close(Failure(errno_code(error)));
+  }
+}
+
+void SocketTransport::on_peer_end() noexcept {
+  if (peer_ended_ || closing_) return;
+  peer_ended_ = true;
+  if (paused_ || !held_.empty()) {
+    end_held_ = true;
+    return;
+  }
+  bool keep_open = false;
+  call_protocol([&](Protocol& protocol) { keep_open = protocol.eof_received(); });
+  if (!keep_open) close();
+}
+
+void SocketTransport::pause_reading() noexcept {
+  if (closing_ || paused_) return;
+  paused_ = true;
+  BufferWaiter::unlink();
+  // Completions that are under way are held, in order, until reading resumes.
+  loop_.cancel(receive_);
+}
+
+void SocketTransport::resume_reading() noexcept {
+  if (closing_ || !paused_) return;
+  paused_ = false;
+  if (!held_.empty() || end_held_) {
+    loop_.schedule(*this);
+  } else {
+    arm_receive();
+  }
+}
+
+void SocketTransport::deliver_held() noexcept {
+  while (!held_.empty() && !paused_ && !closing_) {
+    Bytes data = held_.take_piece(held_.size());
+    call_protocol([&](Protocol& protocol) { protocol.data_received(std::move(data)); });
+  }
+  if (paused_ || closing_) return;
+  held_.trim();
+  if (std::exchange(end_held_, false)) {
+    peer_ended_ = false;
+    on_peer_end();
+  }
+  arm_receive();
+}
+
+void SocketTransport::on_buffer_pressure() noexcept {
+  loop_.stats().copied_under_pressure += held_.copy_out() + queue_.copy_out(sending_pieces_);
+  if (protocol_ && !silent_) protocol_->relieve_buffer_pressure();
+}
+
+/// Memory was short: tries again a little later, unless the connection ends meanwhile.
+void SocketTransport::retry_later(void (SocketTransport::*retry)() noexcept) noexcept {
+  if (silent_ || ended_) return;
+  loop_.call_later(memory_retry_delay, [self = Ref<SocketTransport>(this), retry] {
+    if (!self->ended_) ((*self).*retry)();
+  });
+}
+
+// --- Closing ---
+
+void SocketTransport::close() noexcept {
+  if (closing_) return;
+  closing_ = true;
+  if (queue_.empty()) ++writes_after_loss_;
+  held_.clear();
+  BufferWaiter::unlink();
+  loop_.schedule(*this);
+}
+
+void SocketTransport::force_close(Failure failure) noexcept {
+  if (ended_ || dropping_) return;
+  failure_ = std::move(failure);
+  closing_ = dropping_ = true;
+  ++writes_after_loss_;
+  held_.clear();
+  BufferWaiter::unlink();
+  if (!send_.in_flight()) queue_.clear();
+  loop_.schedule(*this);
+}
+
+/// Makes both operations end soon. close(2) would do neither: they hold the socket.
+void SocketTransport::end_operations() noexcept {
+  if (!receive_.in_flight() && !send_.in_flight()) return;
+  if (!std::exchange(shut_, true)) {
+    static_cast<void>(shutdown_socket(socket_.get(), SHUT_RDWR));
+  }
+  loop_.cancel(receive_);
+  loop_.cancel(send_);
+}
+
+/// Takes the next step of closing that can be taken; called whenever one may have become so.
+void SocketTransport::proceed_closing() noexcept {
+  if (ended_ || !made_) return;
+  if (!dropping_ && !queue_.empty()) {  // the queue goes first; reading ends meanwhile
+    loop_.cancel(receive_);
+    if (!send_.in_flight()) loop_.at_end_of_turn(*this);
+    return;
+  }
+  end_operations();
+  if (receive_.in_flight() || send_.in_flight() || scheduled()) return;
+  finish();
+}
+
+void SocketTransport::finish() noexcept {
+  ended_ = true;
+  queue_.clear();
+  EndOfTurn::unlink();
+  LoopResource::unlink();
+  socket_.reset();
+  ++loop_.stats().connections_closed;
+  loop_.report_descriptor_free();
+  call_protocol([this](Protocol& protocol) { protocol.connection_lost(failure_); });
+  protocol_.reset();
+  drop_ref();
+}
+
+void SocketTransport::on_loop_close() noexcept {
+  const Ref<SocketTransport> keep(this);
+  if (!closing_) warn_resource("loop is closed");
+  silent_ = made_ = closing_ = dropping_ = true;
+  protocol_.reset();
+  held_.clear();
+  BufferWaiter::unlink();
+  if (!send_.in_flight()) queue_.clear();
+  proceed_closing();
+}
+
+}  // namespace pelton

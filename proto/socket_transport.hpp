@@ -1,0 +1,144 @@
+// SocketTransport: the transport of a connected stream socket, on a ring.
+//
+// It owns the socket, one multishot receive and at most one send, and is pinned, by a reference
+// to itself, until both had their final completion and the socket is closed. User coroutines lend
+// nothing to the kernel: received data is a lease of the loop's buffer group, sent data lies in
+// the queue until its send has completed.
+//
+// Closing is a state machine: stop reading, flush or drop the queue, shutdown(2), cancel, reap
+// both final completions, close the descriptor, then connection_lost.
+//
+// Neighbours: transport.hpp and protocol.hpp, the contract; flow_control.hpp, the watermarks;
+// engine/buffers.hpp, where leases come from and where an exhausted receive parks.
+#pragma once
+
+#include <pelton/engine/chain.hpp>
+#include <pelton/engine/loop.hpp>
+#include <pelton/engine/socket.hpp>
+#include <pelton/proto/flow_control.hpp>
+#include <pelton/proto/transport.hpp>
+
+namespace pelton {
+
+namespace detail {
+struct SendBatch;
+}
+
+class SocketTransport final : public Transport,
+                              private Runnable,
+                              private EndOfTurn,
+                              private LoopResource,
+                              private BufferWaiter {
+ public:
+  /// Opens a transport on a connected, stream socket: connection_made comes in the next turn,
+  /// then reading starts. The transport keeps itself alive until connection_lost.
+  static Ref<SocketTransport> open(Loop& loop, OwnedFd socket, Ref<Protocol> protocol);
+
+  [[nodiscard]] bool is_closing() const noexcept override { return closing_; }
+  void close() noexcept override;
+  [[nodiscard]] ExtraInfo get_extra_info(std::string_view name,
+                                         ExtraInfo fallback) const override;
+  void set_protocol(Ref<Protocol> protocol) noexcept override { protocol_ = std::move(protocol); }
+  [[nodiscard]] Protocol* get_protocol() const noexcept override { return protocol_.get(); }
+
+  [[nodiscard]] bool is_reading() const noexcept override { return !paused_ && !closing_; }
+  void pause_reading() noexcept override;
+  void resume_reading() noexcept override;
+
+  void write(Bytes data) override;
+  void write_copy(std::span<const std::byte> data) override;
+  [[nodiscard]] bool can_write_eof() const noexcept override { return true; }
+  void write_eof() override;
+  void abort() noexcept override { force_close({}); }
+  void set_write_buffer_limits(std::optional<std::size_t> high,
+                               std::optional<std::size_t> low) override;
+  [[nodiscard]] std::size_t get_write_buffer_size() const noexcept override {
+    return queue_.size();
+  }
+  [[nodiscard]] WriteLimits get_write_buffer_limits() const noexcept override {
+    return {flow_.low(), flow_.high()};
+  }
+
+ private:
+  SocketTransport(Loop& loop, OwnedFd socket, Ref<Protocol> protocol);
+  ~SocketTransport() override;
+  template <class T, class... Args>
+  friend Ref<T> make_ref(Args&&... args);
+
+  static void prepare_receive(Op& op, io_uring_sqe& sqe) noexcept;
+  static void complete_receive(Op& op, int res, std::uint32_t flags) noexcept;
+  static void prepare_send(Op& op, io_uring_sqe& sqe) noexcept;
+  static void complete_send(Op& op, int res, std::uint32_t flags) noexcept;
+  static const OpKind receive_kind;
+  static const OpKind send_kind;
+
+  // Receiving.
+  [[nodiscard]] bool wants_data() const noexcept {
+    return made_ && !paused_ && !closing_ && !peer_ended_;
+  }
+  void arm_receive() noexcept;
+  void on_received(Bytes data) noexcept;
+  void on_receive_error(int error) noexcept;
+  void on_peer_end() noexcept;
+  void deliver_held() noexcept;
+  void on_buffers_available() noexcept override { arm_receive(); }
+  void on_buffer_pressure() noexcept override;
+
+  // Sending.
+  [[nodiscard]] bool accepts_write(std::size_t size);
+  void queue_grew() noexcept;
+  void on_end_of_turn() noexcept override;
+  void on_sent(int res) noexcept;
+  void retry_later(void (SocketTransport::*retry)() noexcept) noexcept;
+
+  // Life and end.
+  void run() noexcept override;
+  void discard() noexcept override;
+  void begin() noexcept;
+  void force_close(Failure failure) noexcept;
+  void end_operations() noexcept;
+  void proceed_closing() noexcept;
+  void finish() noexcept;
+  void on_loop_close() noexcept override;
+  template <class Call>
+  void call_protocol(Call&& call) noexcept;
+
+  Loop& loop_;
+  OwnedFd socket_;
+  Ref<Protocol> protocol_;
+  Op receive_{receive_kind, this};
+  Op send_{send_kind, this};
+  Chain held_;   ///< received while paused
+  Chain queue_;  ///< to be sent; the first sending_pieces_ are with the kernel
+  detail::SendBatch* batch_ = nullptr;
+  WriteFlow flow_;
+  Failure failure_;
+  std::uint32_t sending_pieces_ = 0;
+  std::uint32_t writes_after_loss_ = 0;
+  bool made_ = false;          ///< connection_made was called
+  bool paused_ = false;
+  bool peer_ended_ = false;    ///< a receive returned 0
+  bool end_held_ = false;      ///< peer_ended_ is not told yet, for held data comes first
+  bool eof_requested_ = false;
+  bool closing_ = false;
+  bool dropping_ = false;      ///< the queue is not sent any more
+  bool shut_ = false;          ///< shutdown(2) was called for both directions
+  bool silent_ = false;        ///< the loop closes: no more calls to the protocol
+  bool ended_ = false;
+};
+
+/// Calls the protocol; what it throws is a fatal error of the connection, as in asyncio.
+template <class Call>
+void SocketTransport::call_protocol(Call&& call) noexcept {
+  if (!protocol_ || silent_) return;
+  const Ref<Protocol> protocol = protocol_;  // it may be replaced or let go of by the call
+  try {
+    call(*protocol);
+  } catch (...) {
+    Failure failure(std::current_exception());
+    loop_.call_exception_handler({"Fatal error: protocol callback failed", failure.exception()});
+    force_close(std::move(failure));
+  }
+}
+
+}  // namespace pelton

@@ -1,0 +1,252 @@
+// The state machines of read_operations.hpp.
+#include <pelton/stream/read_operations.hpp>
+
+#include <algorithm>
+
+namespace pelton::detail {
+namespace {
+
+constexpr const char* not_found_text = "Separator is not found, and chunk exceed the limit";
+constexpr const char* too_long_text = "Separator is found, but chunk is longer than limit";
+
+}  // namespace
+
+// --- ReadOperation ---
+
+bool ReadOperation::wait_for_data() noexcept {
+  if (core_->begin_wait(*this)) return false;
+  end_ = End::concurrent;
+  return true;
+}
+
+bool ReadOperation::still_waiting() noexcept { return end_ == End::none && !attempt(); }
+
+void ReadOperation::cancel_wait() noexcept {
+  core_->end_wait(*this);
+  Waiter::cancel_wait();
+}
+
+bool ReadOperation::end_with(Bytes bytes) noexcept {
+  end_ = End::bytes;
+  bytes_ = std::move(bytes);
+  return true;
+}
+
+bool ReadOperation::end_with(const Failure& failure) noexcept {
+  end_ = End::failure;
+  failure_ = failure;
+  return true;
+}
+
+bool ReadOperation::end_incomplete(Bytes partial, std::optional<std::size_t> expected) noexcept {
+  end_ = End::incomplete;
+  bytes_ = std::move(partial);
+  has_expected_ = expected.has_value();
+  number_ = expected.value_or(0);
+  return true;
+}
+
+bool ReadOperation::end_overrun(const char* text, std::size_t consumed) noexcept {
+  end_ = End::overrun;
+  text_ = text;
+  number_ = consumed;
+  return true;
+}
+
+bool ReadOperation::end_value_error(const char* text) noexcept {
+  end_ = End::value_error;
+  text_ = text;
+  return true;
+}
+
+Bytes ReadOperation::take_or_throw() {
+  check_cancelled();
+  switch (end_) {
+    case End::bytes:
+      return std::move(bytes_);
+    case End::incomplete:
+      throw IncompleteReadError(std::move(bytes_),
+                                has_expected_ ? std::optional(number_) : std::nullopt);
+    case End::overrun:
+      throw LimitOverrunError(text_, number_);
+    case End::value_error:
+      throw ValueError(text_);
+    case End::concurrent:
+      throw RuntimeError(std::string(name_) +
+                         "() called while another coroutine is already waiting for incoming data");
+    case End::failure:
+      failure_.raise();
+    case End::none:
+      break;
+  }
+  PELTON_ASSERT(end_ != End::none);
+  return {};
+}
+
+Result<Bytes> ReadOperation::take_result() {
+  check_cancelled();
+  PELTON_ASSERT(end_ != End::none);
+  switch (end_) {
+    case End::bytes:
+      return std::move(bytes_);
+    case End::incomplete:
+      return std::unexpected(make_error_code(StreamErrc::incomplete_read));
+    case End::overrun:
+      return std::unexpected(make_error_code(StreamErrc::limit_overrun));
+    case End::concurrent:
+      return std::unexpected(make_error_code(StreamErrc::concurrent_read));
+    case End::failure:
+      return std::unexpected(failure_.code());
+    default:
+      return std::unexpected(make_error_code(StreamErrc::invalid_argument));
+  }
+}
+
+// --- read ---
+
+bool Read::begin() {
+  if (core().exception()) return end_with(core().exception());
+  return count_ == 0 && end_with(Bytes());
+}
+
+bool Read::attempt() {
+  if (count_ < 0) return attempt_all();
+  Chain& buffer = core().buffer();
+  if (buffer.empty() && !core().eof()) return wait_for_data();
+  Bytes taken = buffer.take(std::min(static_cast<std::size_t>(count_), buffer.size()));
+  core().maybe_resume_transport();
+  return end_with(std::move(taken));
+}
+
+/// Takes blocks of at most the limit until the end, as asyncio does: a cancel or an exception in
+/// between loses the blocks that were taken.
+bool Read::attempt_all() {
+  Chain& buffer = core().buffer();
+  if (!collected_) collected_ = std::make_unique<Chain>();
+  for (;;) {
+    if (!woken_ && core().exception()) return end_with(core().exception());
+    if (buffer.empty() && !core().eof()) {
+      woken_ = true;
+      return wait_for_data();
+    }
+    woken_ = false;
+    Bytes block = buffer.take(std::min(core().limit(), buffer.size()));
+    core().maybe_resume_transport();
+    if (block.empty()) break;
+    collected_->append_gathering(std::move(block));
+  }
+  return end_with(collected_->take_all());
+}
+
+// --- read_piece ---
+
+bool ReadPiece::begin() {
+  if (core().exception()) return end_with(core().exception());
+  return count_max_ == 0 && end_with(Bytes());
+}
+
+bool ReadPiece::attempt() {
+  Chain& buffer = core().buffer();
+  if (buffer.empty() && !core().eof()) return wait_for_data();
+  Bytes taken = buffer.take_piece(count_max_);
+  core().maybe_resume_transport();
+  return end_with(std::move(taken));
+}
+
+// --- readexactly ---
+
+bool ReadExactly::begin() {
+  if (count_ < 0) return end_value_error("readexactly size can not be less than zero");
+  if (core().exception()) return end_with(core().exception());
+  return count_ == 0 && end_with(Bytes());
+}
+
+bool ReadExactly::attempt() {
+  Chain& buffer = core().buffer();
+  const auto count = static_cast<std::size_t>(count_);
+  if (buffer.size() < count) {
+    if (core().eof()) return end_incomplete(buffer.take_all(), count);
+    return wait_for_data();
+  }
+  Bytes taken = buffer.take(count);
+  core().maybe_resume_transport();
+  return end_with(std::move(taken));
+}
+
+// --- readuntil ---
+
+ReadUntil::ReadUntil(Ref<ReaderCore> core, std::vector<std::string_view> separators)
+    : ReadOperation(std::move(core), "readuntil"), several_(std::move(separators)) {
+  std::ranges::stable_sort(several_, {}, &std::string_view::size);
+}
+
+std::size_t ReadUntil::shortest() const noexcept {
+  return one_only_ ? one_.size() : several_.front().size();
+}
+
+std::size_t ReadUntil::longest() const noexcept {
+  return one_only_ ? one_.size() : several_.back().size();
+}
+
+bool ReadUntil::begin() {
+  if (!one_only_ && several_.empty()) {
+    return end_value_error("Separator should contain at least one element");
+  }
+  if (shortest() == 0) return end_value_error("Separator should be at least one-byte string");
+  return core().exception() && end_with(core().exception());
+}
+
+ReadUntil::Match ReadUntil::search() const noexcept {
+  const Chain& buffer = core().buffer();
+  Match best;
+  const auto consider = [&](std::string_view separator) {
+    const std::size_t start = buffer.find(separator, offset_);
+    if (start != Chain::npos && start + separator.size() < best.end) {
+      best = {start, start + separator.size()};
+    }
+  };
+  if (one_only_) {
+    consider(one_);
+  } else {
+    for (const std::string_view separator : several_) consider(separator);
+  }
+  return best;
+}
+
+bool ReadUntil::attempt() {
+  const Chain& buffer = core().buffer();
+  // A concurrent read may have shortened the buffer below what was searched already.
+  if (buffer.size() >= offset_ && buffer.size() - offset_ >= shortest()) {
+    const Match match = search();
+    if (match.end != Chain::npos) return take_match(match);
+    offset_ = buffer.size() + 1 - std::min(buffer.size() + 1, longest());
+    if (offset_ > core().limit()) return end_overrun(not_found_text, offset_);
+  }
+  if (core().eof()) return end_incomplete(core().buffer().take_all(), std::nullopt);
+  return wait_for_data();
+}
+
+bool ReadUntil::take_match(const Match& match) {
+  if (match.start > core().limit()) return end_overrun(too_long_text, match.start);
+  Bytes taken = core().buffer().take(match.end);
+  core().maybe_resume_transport();
+  return end_with(std::move(taken));
+}
+
+// --- readline ---
+
+bool ReadLine::finish(bool ended) {
+  if (!ended) return false;
+  if (end() == End::incomplete) return end_with(std::move(bytes()));
+  if (end() != End::overrun) return true;
+  Chain& buffer = core().buffer();
+  if (buffer.matches(number(), "\n")) {
+    buffer.drop(number() + 1);
+  } else {
+    buffer.clear();
+  }
+  core().maybe_resume_transport();
+  return end_value_error(text());
+}
+
+}  // namespace pelton::detail

@@ -1,0 +1,65 @@
+// ReaderCore: the buffer and the state that a StreamReader handle refers to.
+//
+// It holds received bytes as a chain of shared pieces, wakes the one read that waits, and pauses
+// its transport above 2 * limit buffered bytes. The reads themselves are in read_operations.hpp.
+//
+// Neighbours: reader.hpp, the handle; reader_protocol.hpp, which feeds it.
+// Thread rule: the loop's thread only.
+#pragma once
+
+#include <pelton/engine/chain.hpp>
+#include <pelton/engine/frame_pool.hpp>
+#include <pelton/engine/waiter.hpp>
+#include <pelton/proto/transport.hpp>
+
+namespace pelton {
+
+inline constexpr std::size_t stream_limit_default = 64 * 1024;
+
+namespace detail {
+
+class ReadOperation;
+
+class ReaderCore final : public RefCounted, public PooledMemory {
+ public:
+  /// \throws ValueError "Limit cannot be <= 0"
+  explicit ReaderCore(std::size_t limit);
+
+  void feed_data(Bytes data);
+  void feed_eof() noexcept;
+  void set_exception(Failure failure) noexcept;
+  void set_transport(Ref<Transport> transport) noexcept;
+  [[nodiscard]] const Failure& exception() const noexcept { return exception_; }
+  [[nodiscard]] bool eof() const noexcept { return eof_; }
+  [[nodiscard]] bool at_eof() const noexcept { return eof_ && buffer_.empty(); }
+  [[nodiscard]] bool paused() const noexcept { return paused_; }
+  [[nodiscard]] std::size_t limit() const noexcept { return limit_; }
+  [[nodiscard]] Chain& buffer() noexcept { return buffer_; }
+  [[nodiscard]] const Ref<Transport>& transport() const noexcept { return transport_; }
+
+  /// Makes `operation` the one that is woken by data. \return false if another one waits.
+  [[nodiscard]] bool begin_wait(ReadOperation& operation) noexcept;
+  /// Takes `operation` back, if it is the one.
+  void end_wait(const ReadOperation& operation) noexcept {
+    if (waiter_ == &operation) waiter_ = nullptr;
+  }
+  [[nodiscard]] bool waited_for() const noexcept { return waiter_ != nullptr; }
+  /// After a read took bytes: resumes the transport at or below the limit.
+  void maybe_resume_transport() noexcept;
+  /// The connection is over: lets go of the transport.
+  void drop_transport() noexcept { transport_.reset(); }
+
+ private:
+  void wake_waiter() noexcept;
+
+  Chain buffer_;
+  Failure exception_;
+  Ref<Transport> transport_;
+  ReadOperation* waiter_ = nullptr;
+  std::size_t limit_;
+  bool eof_ = false;
+  bool paused_ = false;
+};
+
+}  // namespace detail
+}  // namespace pelton

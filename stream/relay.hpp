@@ -1,0 +1,29 @@
+// relay: both directions of a proxied connection.
+//
+// What one side received is written to the other by reference: a lease of the receive buffer goes
+// straight into the send queue, no byte is copied in user space. Each direction is bounded by its
+// reader's limit and its writer's high-water mark; the end of one side's stream is carried to the
+// other as a half-close, while the opposite direction goes on.
+//
+// Neighbours: reader.hpp, writer.hpp. Used by pelton-proxy.
+#pragma once
+
+#include <pelton/stream/reader.hpp>
+#include <pelton/stream/writer.hpp>
+
+namespace pelton {
+
+/// What a relay carried, and what ended it.
+struct RelayResult {
+  std::uint64_t bytes_from_first = 0;
+  std::uint64_t bytes_from_second = 0;
+  std::error_code error_first;   ///< why the direction from the first ended early, if it did
+  std::error_code error_second;
+};
+
+/// Carries bytes both ways until both directions have ended, then closes both connections.
+/// An error of either side aborts the other, so that its peer sees a reset or an end, not silence.
+/// \throws Cancelled; both connections are closed by then.
+[[nodiscard]] Task<RelayResult> relay(StreamPair first, StreamPair second);
+
+}  // namespace pelton
