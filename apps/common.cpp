@@ -18,6 +18,8 @@ namespace {
 
 using Seconds = std::chrono::duration<double>;
 
+constexpr auto drain_poll = std::chrono::milliseconds(5);
+
 /// The sockets that one thread listens on.
 struct Listeners {
   std::vector<OwnedFd> tcp;
@@ -114,8 +116,9 @@ class Worker {
  private:
   void tell_ready(std::exception_ptr error);
   Task<> serve();
-  Task<> drain(std::vector<Server>& servers);
-  void listen(std::vector<Server>& servers);
+  Task<> drain();
+  void listen();
+  void abort_clients();
 
   Program& program_;
   Listeners listeners_;
@@ -125,8 +128,8 @@ class Worker {
   std::mutex mutex_;
   Loop* loop_ = nullptr;  ///< guarded by mutex_: null before and after
   std::optional<Future<>> stop_;
+  std::vector<Server> servers_;
   bool told_ready_ = false;
-  bool hurry_ = false;  ///< a second signal: do not wait for connections
 };
 
 /// All workers, and what the first thread does for them: signals and printing.
@@ -198,18 +201,18 @@ void Worker::tell_ready(std::exception_ptr error) {
   program_.worker_ready(error, !std::exchange(told_ready_, true));
 }
 
-void Worker::listen(std::vector<Server>& servers) {
+void Worker::listen() {
   const auto handler = program_.make_handler()();
   ServerOptions options;
   options.limit = program_.config().limit;
   options.backlog = static_cast<int>(program_.config().backlog);
   for (OwnedFd& socket : listeners_.tcp) {
-    servers.push_back(start_server(handler, std::move(socket), options));
+    servers_.push_back(start_server(handler, std::move(socket), options));
   }
   for (OwnedFd& socket : listeners_.unix_sockets) {
-    servers.push_back(start_unix_server(handler, std::move(socket), options));
+    servers_.push_back(start_unix_server(handler, std::move(socket), options));
   }
-  for (const Server& server : servers) {
+  for (const Server& server : servers_) {
     for (const SocketAddress& address : server.addresses()) {
       addresses_.push_back(address.to_string());
     }
@@ -217,8 +220,7 @@ void Worker::listen(std::vector<Server>& servers) {
 }
 
 Task<> Worker::serve() {
-  std::vector<Server> servers;
-  listen(servers);
+  listen();
   if (program_.is_first(*this)) {
     Loop& loop = Loop::running();
     for (const int signal_number : {SIGTERM, SIGINT}) {
@@ -231,27 +233,38 @@ Task<> Worker::serve() {
   }
   const Future<> stop = *stop_;
   co_await stop;
-  co_await drain(servers);
+  co_await drain();
+  servers_.clear();
 }
 
-Task<> Worker::drain(std::vector<Server>& servers) {
-  for (Server& server : servers) server.close();
-  const auto patience = hurry_ ? Seconds(0) : Seconds(program_.config().drain_timeout_s);
-  CallHandle timeout = Loop::running().call_later(
-      std::chrono::duration_cast<Duration>(patience), [&servers] {
-        for (Server& server : servers) server.abort_clients();
-      });
-  for (Server& server : servers) co_await server.wait_closed();
+/// Lets connections go on for a while, then ends them; ends when the last one is closed, those to
+/// upstreams included, which no server counts.
+Task<> Worker::drain() {
+  for (Server& server : servers_) server.close();
+  const Seconds patience(program_.config().drain_timeout_s);
+  CallHandle timeout = Loop::running().call_later(std::chrono::duration_cast<Duration>(patience),
+                                                  [this] { abort_clients(); });
+  for (Server& server : servers_) co_await server.wait_closed();
   timeout.cancel();
+  const LoopStats& stats = Loop::running().stats();
+  const TimePoint deadline = Loop::time() + std::chrono::duration_cast<Duration>(patience);
+  while (stats.connections_opened != stats.connections_closed && Loop::time() < deadline) {
+    co_await sleep(drain_poll);
+  }
 }
 
+void Worker::abort_clients() {
+  for (Server& server : servers_) server.abort_clients();
+}
+
+/// The first request begins to drain; another one ends the connections that are left.
 void Worker::request_stop() {
   const std::lock_guard lock(mutex_);
   if (!loop_) return;
   loop_->call_soon_threadsafe([this] {
     if (!stop_) return;
     if (!stop_->done()) return stop_->set_result();
-    hurry_ = true;
+    abort_clients();
   });
 }
 
@@ -276,12 +289,13 @@ void Program::announce() {
   const Worker& first = *workers_.front();
   const RingInfo& ring = first.ring_info();
   for (const std::string& address : first.addresses()) {
-    std::printf("%s listening on %s engine=%s threads=%u busy_poll=%s buffers=%ux%zu "
-                "sq=%u cq=%u registered_ring_fd=%s recv_pass_cap=%s\n",
-                name_.c_str(), address.c_str(), ring.name.c_str(), config_.threads,
-                loop_options_.busy_poll.to_string().c_str(), config_.buffers,
-                config_.buffer_bytes, ring.sq_entries, ring.cq_entries,
-                ring.registered_ring_fd ? "yes" : "no", ring.recv_pass_cap ? "yes" : "no");
+    std::printf(
+        "%s listening on %s engine=%s threads=%u busy_poll=%s buffers=%ux%zu "
+        "sq=%u cq=%u registered_ring_fd=%s recv_caps=%s\n",
+        name_.c_str(), address.c_str(), ring.name.c_str(), config_.threads,
+        loop_options_.busy_poll.to_string().c_str(), config_.buffers, config_.buffer_bytes,
+        ring.sq_entries, ring.cq_entries, ring.registered_ring_fd ? "yes" : "no",
+        ring.recv_caps ? "yes" : "no");
   }
   std::fflush(stdout);
 }
@@ -308,22 +322,19 @@ int Program::run() {
 void Program::print_remains(int descriptors_before) const {
   Remains all;
   for (const auto& worker : workers_) all += worker->remains();
-  std::fprintf(stderr,
-               "%s stopped: closed=%llu connections=%llu fds=%d buffers_lent=%llu "
-               "ops_in_flight=%llu %s\n",
-               name_.c_str(), static_cast<unsigned long long>(all.stats.connections_closed),
-               static_cast<unsigned long long>(all.stats.connections_opened -
-                                               all.stats.connections_closed),
-               open_descriptors() - descriptors_before,
-               static_cast<unsigned long long>(all.buffers_lent),
-               static_cast<unsigned long long>(all.operations_in_flight),
-               all.stats.to_string().c_str());
+  std::fprintf(
+      stderr,
+      "%s stopped: closed=%llu connections=%llu fds=%d buffers_lent=%llu "
+      "ops_in_flight=%llu %s\n",
+      name_.c_str(), static_cast<unsigned long long>(all.stats.connections_closed),
+      static_cast<unsigned long long>(all.stats.connections_opened - all.stats.connections_closed),
+      open_descriptors() - descriptors_before, static_cast<unsigned long long>(all.buffers_lent),
+      static_cast<unsigned long long>(all.operations_in_flight), all.stats.to_string().c_str());
 }
 
 }  // namespace
 
-int serve(const std::string& name, const ServerConfig& config,
-          const HandlerFactory& make_handler) {
+int serve(const std::string& name, const ServerConfig& config, const HandlerFactory& make_handler) {
   Program program(name, config, make_handler);
   return program.run();
 }

@@ -37,8 +37,8 @@ void unpoison([[maybe_unused]] const std::byte* data, [[maybe_unused]] std::size
 }
 
 void* map_anonymous(std::size_t size) noexcept {
-  void* memory =
-      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return nullptr;
   unpoison(static_cast<std::byte*>(memory), size);  // of what lay there before
   madvise(memory, size, MADV_DONTFORK);  // a child must never share memory that a ring fills

@@ -95,6 +95,8 @@ class BufferGroup {
   /// Puts `waiter` at the end of the list of those who wait for a buffer.
   void park(BufferWaiter& waiter) noexcept { parked_.push_back(waiter); }
   [[nodiscard]] bool has_parked() const noexcept { return !parked_.empty(); }
+  /// True if wake_parked() would call somebody: the loop must not sleep.
+  [[nodiscard]] bool can_wake() const noexcept { return !parked_.empty() && available_ > 0; }
   /// Calls waiters, oldest first, as many as there are available buffers. \return how many.
   unsigned wake_parked() noexcept;
 

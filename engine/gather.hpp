@@ -146,7 +146,7 @@ class GatherVector {
       for (const GatherChild<T>& child : children_) results.push_back(child.result());
       return results;
     } else {
-      for (const GatherChild<T>& child : children_) child.result();
+      for (const GatherChild<T>& child : children_) static_cast<void>(child.result());
     }
   }
 

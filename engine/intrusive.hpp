@@ -47,8 +47,8 @@ class Ref {
   Ref(const Ref& other) noexcept : Ref(other.object_) {}
   Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
   template <class U>
-    requires std::is_convertible_v<U*, T*>
-  Ref(const Ref<U>& other) noexcept : Ref(other.get()) {}
+  requires std::is_convertible_v<U*, T*> Ref(const Ref<U>& other)
+  noexcept : Ref(other.get()) {}
   ~Ref() { reset(); }
   Ref& operator=(Ref other) noexcept {
     std::swap(object_, other.object_);
@@ -119,17 +119,26 @@ class List {
     node->unlink();
     return static_cast<T*>(node);
   }
-  /// Moves every member of `other` behind the members of this list.
+  /// Moves every member of `other` behind the members of this list. Constant time.
   void splice_back(List& other) noexcept {
-    while (T* item = other.pop_front()) push_back(*item);
+    if (other.empty()) return;
+    ListNode<Tag>* const first = other.root_.next_;
+    ListNode<Tag>* const last = other.root_.prev_;
+    other.root_.prev_ = other.root_.next_ = &other.root_;
+    first->prev_ = root_.prev_;
+    root_.prev_->next_ = first;
+    last->next_ = &root_;
+    root_.prev_ = last;
   }
-  /// Calls `visit(T&)` for each member; `visit` may unlink the member it is given.
+  /// Calls `visit(T&)` for each member that is linked when its turn comes; `visit` may unlink and
+  /// destroy any of them. Members that it adds are not visited.
   template <class Visit>
   void for_each(Visit&& visit) {
-    for (ListNode<Tag>* node = root_.next_; node != &root_;) {
-      ListNode<Tag>* next = node->next_;
-      visit(static_cast<T&>(*node));
-      node = next;
+    List rest;
+    rest.splice_back(*this);
+    while (T* item = rest.pop_front()) {
+      push_back(*item);
+      visit(*item);
     }
   }
   [[nodiscard]] std::size_t size() const noexcept {

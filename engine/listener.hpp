@@ -15,7 +15,9 @@
 
 namespace pelton {
 
-class Listener final : public RefCounted, private LoopResource, private DescriptorWaiter,
+class Listener final : public RefCounted,
+                       private LoopResource,
+                       private DescriptorWaiter,
                        private Timer {
  public:
   /// Called for each connection, with a non-blocking, close-on-exec socket. Must not throw.

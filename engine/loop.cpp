@@ -36,8 +36,9 @@ BufferGroup::Owner make_buffers(Ring& ring, const LoopOptions& options) {
   auto group = BufferGroup::make(ring, buffer_options(options));
   if (!group) {
     const int error = group.error().value();
-    throw RingUnavailable(group.error(),
-                          "receive buffers cannot be registered; " + explain_ring_refusal(error));
+    const std::string what = std::to_string(buffer_options(options).count) +
+                             " receive buffers cannot be registered: io_uring_register";
+    throw RingUnavailable(group.error(), explain_ring_refusal(error, what));
   }
   return std::move(*group);
 }
@@ -212,14 +213,18 @@ void Loop::submit_queued() noexcept {
 // --- Waiting ---
 
 Duration Loop::wait_limit() const noexcept {
-  if (ready_first_ || stopping_ || !end_of_turn_.empty() || !queued_.empty()) {
+  const bool unsubmitted = !queued_.empty() || !cancels_.empty();
+  if (ready_first_ || stopping_ || unsubmitted || !end_of_turn_.empty() || buffers_->can_wake()) {
     return Duration::zero();
   }
   if (timers_.empty()) return Duration(-1);
-  return std::clamp<Duration>(timers_.earliest() - Clock::now(), Duration::zero(), sleep_max);
+  const TimePoint now = Clock::now();
+  const TimePoint earliest = timers_.earliest();
+  return earliest <= now ? Duration::zero() : std::min<Duration>(earliest - now, sleep_max);
 }
 
 void Loop::wait_for_completions() {
+  buffers_->commit();  // what came home while operations were submitted
   const Duration limit = wait_limit();
   if (ring_->overflowed()) ++stats_.cq_overflows;
   if (ring_->ready() > 0 && ring_->unsubmitted() == 0) return;
@@ -253,7 +258,8 @@ void Loop::block(Duration limit) {
       if (ring_->ready() > 0) return;
     }
     const Duration window = options_.busy_poll.window;
-    const TimePoint until = Clock::now() + (limit < Duration::zero() ? window : std::min(limit, window));
+    const TimePoint until =
+        Clock::now() + (limit < Duration::zero() ? window : std::min(limit, window));
     ++stats_.spins;
     const bool hit = ring_->spin_until(until);
     judge_spin(hit);
@@ -302,7 +308,7 @@ void Loop::check_enter(int result) {
 // --- Completion ---
 
 void Loop::reap() noexcept {
-  const unsigned count = std::min(ring_->ready(), options_.completions_per_turn);
+  const unsigned count = std::min(ring_->ready(), std::max(1U, options_.completions_per_turn));
   for (unsigned index = 0; index < count; ++index) {
     const io_uring_cqe& cqe = ring_->peek(index);
     complete(cqe.user_data, cqe.res, cqe.flags);
@@ -387,6 +393,9 @@ void Loop::cancel_all_tasks() {
 void Loop::close() {
   if (is_running_) throw RuntimeError("Cannot close a running event loop");
   if (closed_) return;
+  if (thread_ != std::this_thread::get_id()) {
+    throw RuntimeError("A loop is closed on the thread that made it");
+  }
   closed_ = true;
   discard_ready();
   while (!tasks_.empty()) {
@@ -398,6 +407,7 @@ void Loop::close() {
   if (executor_) executor_->shut_down();
   mailbox_->close(*this);
   jobs_.clear();
+  timers_.drop_all();
   resources_.for_each([](LoopResource& resource) { resource.on_loop_close(); });
   reap_everything();
   discard_ready();

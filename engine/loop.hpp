@@ -118,6 +118,7 @@ class Loop {
   /// \throws its exception; RuntimeError if the loop runs, is closed, or is stopped before.
   template <class T>
   T run_until_complete(Task<T> coroutine) {
+    check_thread();  // before the coroutine becomes a task, which would run all the same
     return run_until_complete(create_task(std::move(coroutine)));
   }
   template <class T>
@@ -129,7 +130,7 @@ class Loop {
   [[nodiscard]] bool is_running() const noexcept { return is_running_; }
   [[nodiscard]] bool is_closed() const noexcept { return closed_; }
   /// Destroys pending tasks, drops callbacks, reaps every operation. Idempotent.
-  /// \throws RuntimeError("Cannot close a running event loop")
+  /// \throws RuntimeError("Cannot close a running event loop"), or on another thread.
   void close();
   /// Cancels every task and runs until all of them have ended, as asyncio.run does before it
   /// closes. Tasks that these start while they end are not waited for.

@@ -49,8 +49,12 @@ class ScheduledCall final : public RefCounted, public PooledMemory, public Runna
     }
     drop_ref();
   }
-  void discard() noexcept override { drop_ref(); }
+  void discard() noexcept override {
+    const Callback dropped = std::move(callback_);
+    drop_ref();
+  }
   void on_timer() noexcept override { loop_.schedule(*this); }
+  void on_drop() noexcept override { discard(); }
 
   Loop& loop_;
   Callback callback_;
@@ -114,11 +118,17 @@ void Loop::run_in_thread(Callback work, Callback settle) {
   }
   const std::uint64_t id = next_job_++;
   jobs_.emplace(id, std::move(settle));
-  executor_->submit([this, id, mailbox = mailbox_, work = std::move(work)]() mutable {
+  auto job = [this, id, mailbox = mailbox_, work = std::move(work)]() mutable {
     work();
     work = nullptr;
     mailbox->post([this, id] { settle_job(id); });  // refused, and `this` unused, once closed
-  });
+  };
+  try {
+    executor_->submit(std::move(job));
+  } catch (...) {
+    jobs_.erase(id);
+    throw;
+  }
 }
 
 void Loop::settle_job(std::uint64_t id) {

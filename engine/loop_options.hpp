@@ -29,40 +29,40 @@ struct BusyPoll {
 
 /// Sizes and budgets of a loop.
 struct LoopOptions {
-  unsigned sq_entries = 512;               ///< submission queue, rounded up to a power of two
-  unsigned cq_entries = 8192;              ///< completion queue
-  unsigned buffer_count = 512;             ///< receive buffers, rounded up to a power of two
-  std::size_t buffer_bytes = 16 * 1024;    ///< of each receive buffer
-  unsigned completions_per_turn = 64;      ///< CQEs that one turn completes at most
+  unsigned sq_entries = 512;             ///< submission queue, rounded up to a power of two
+  unsigned cq_entries = 8192;            ///< completion queue
+  unsigned buffer_count = 512;           ///< receive buffers, rounded up to a power of two
+  std::size_t buffer_bytes = 16 * 1024;  ///< of each receive buffer
+  unsigned completions_per_turn = 64;    ///< CQEs that one turn completes at most
   BusyPoll busy_poll{};
 };
 
 /// What a loop did. Every test of the engine's behaviour under stress asserts on these.
 struct LoopStats {
   std::uint64_t turns = 0;
-  std::uint64_t enters = 0;               ///< system calls into the ring
-  std::uint64_t submitted = 0;            ///< SQEs, cancel requests included
-  std::uint64_t completions = 0;          ///< CQEs
-  std::uint64_t recv_submitted = 0;       ///< receives armed
+  std::uint64_t enters = 0;          ///< system calls into the ring
+  std::uint64_t submitted = 0;       ///< SQEs, cancel requests included
+  std::uint64_t completions = 0;     ///< CQEs
+  std::uint64_t recv_submitted = 0;  ///< receives armed
   std::uint64_t send_submitted = 0;
   std::uint64_t accept_submitted = 0;
   std::uint64_t cancel_submitted = 0;
   std::uint64_t bytes_received = 0;
   std::uint64_t bytes_sent = 0;
-  std::uint64_t enobufs = 0;              ///< receives that found the buffer group empty
-  std::uint64_t parks = 0;                ///< receives that waited for a buffer
+  std::uint64_t enobufs = 0;                ///< receives that found the buffer group empty
+  std::uint64_t parks = 0;                  ///< receives that waited for a buffer
   std::uint64_t copied_under_pressure = 0;  ///< bytes copied to give buffers back early
-  std::uint64_t sq_full = 0;              ///< operations that waited for a submission slot
-  std::uint64_t cq_overflows = 0;         ///< turns that found the completion queue overflown
-  std::uint64_t enter_again = 0;          ///< enters that were refused with EAGAIN or EBUSY
-  std::uint64_t no_memory = 0;            ///< operations retried after ENOMEM
-  std::uint64_t impossible = 0;           ///< completions that fit no operation
-  std::uint64_t accepted = 0;             ///< connections taken from listeners
-  std::uint64_t accept_pauses = 0;        ///< times that accepting stopped for want of resources
-  std::uint64_t connections_opened = 0;   ///< transports made
-  std::uint64_t connections_closed = 0;   ///< transports whose fd is closed
-  std::uint64_t spins = 0;                ///< busy polls
-  std::uint64_t spin_hits = 0;            ///< busy polls that saw a completion
+  std::uint64_t sq_full = 0;                ///< operations that waited for a submission slot
+  std::uint64_t cq_overflows = 0;           ///< turns that found the completion queue overflown
+  std::uint64_t enter_again = 0;            ///< enters that were refused with EAGAIN or EBUSY
+  std::uint64_t no_memory = 0;              ///< operations retried after ENOMEM
+  std::uint64_t impossible = 0;             ///< completions that fit no operation
+  std::uint64_t accepted = 0;               ///< connections taken from listeners
+  std::uint64_t accept_pauses = 0;          ///< times that accepting stopped for want of resources
+  std::uint64_t connections_opened = 0;     ///< transports made
+  std::uint64_t connections_closed = 0;     ///< transports whose fd is closed
+  std::uint64_t spins = 0;                  ///< busy polls
+  std::uint64_t spin_hits = 0;              ///< busy polls that saw a completion
 
   LoopStats& operator+=(const LoopStats& other) noexcept;
   /// "turns=1 enters=2 ...", every counter in the order above.

@@ -24,13 +24,13 @@ namespace pelton {
 
 /// What the ring can do, and why it cannot do the rest.
 struct RingInfo {
-  std::string name;                       ///< "io_uring"
-  unsigned sq_entries = 0;                ///< submission slots
-  unsigned cq_entries = 0;                ///< completion slots
-  bool registered_ring_fd = false;        ///< enter skips the fd look-up
-  bool taskrun_flag = false;              ///< a spin need not enter the kernel
-  bool recv_pass_cap = false;             ///< multishot receive bounded per pass (Linux 6.17)
-  std::vector<std::string> turned_down;   ///< "feature: reason", one entry per refusal
+  std::string name;                      ///< "io_uring"
+  unsigned sq_entries = 0;               ///< submission slots
+  unsigned cq_entries = 0;               ///< completion slots
+  bool registered_ring_fd = false;       ///< enter skips the fd look-up
+  bool taskrun_flag = false;             ///< a spin need not enter the kernel
+  bool recv_caps = false;                ///< multishot receives take byte caps (Linux 6.17)
+  std::vector<std::string> turned_down;  ///< "feature: reason", one entry per refusal
 };
 
 class Ring {
@@ -51,10 +51,12 @@ class Ring {
   /// (negative: for ever; zero: not at all). Runs completions that are due also without waiting.
   /// \return 0, or the errno that stopped it, negated: -ETIME, -EINTR, -EAGAIN, -EBUSY are the
   ///         ordinary ones and lose nothing, what was not submitted stays queued.
-  [[nodiscard]] virtual int enter(unsigned min_complete, std::chrono::nanoseconds timeout) noexcept = 0;
+  [[nodiscard]] virtual int enter(unsigned min_complete,
+                                  std::chrono::nanoseconds timeout) noexcept = 0;
   /// Watches for completions without sleeping until `deadline`; true as soon as enter() would
   /// find some.
-  [[nodiscard]] virtual bool spin_until(std::chrono::steady_clock::time_point deadline) noexcept = 0;
+  [[nodiscard]] virtual bool spin_until(
+      std::chrono::steady_clock::time_point deadline) noexcept = 0;
   /// True if completions wait for an enter() because the CQ was full.
   [[nodiscard]] virtual bool overflowed() const noexcept = 0;
 

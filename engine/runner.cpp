@@ -14,9 +14,16 @@ bool interrupt_is_ours() noexcept {
          action.sa_handler == SIG_DFL;
 }
 
+const LoopOptions& outside_of_loops(const LoopOptions& options) {
+  if (Loop::running_or_null()) {
+    throw RuntimeError("A runner cannot be made while an event loop is running");
+  }
+  return options;
+}
+
 }  // namespace
 
-Runner::Runner(const LoopOptions& options) : loop_(options) {}
+Runner::Runner(const LoopOptions& options) : loop_(outside_of_loops(options)) {}
 
 Runner::~Runner() {
   try {
@@ -30,6 +37,7 @@ Runner::~Runner() {
 }
 
 Runner::Watch::Watch(Runner& runner, Callback on_interrupt) : runner_(runner) {
+  runner_.interrupted_ = false;
   if (!interrupt_is_ours()) return;
   held_ = true;
   runner_.loop_.add_signal_handler(

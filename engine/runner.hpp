@@ -22,7 +22,7 @@ inline constexpr int interrupted_exit_status = 130;
 /// A loop with SIGINT in asyncio's manner, closed in order when it dies.
 class Runner {
  public:
-  /// \throws RingUnavailable, and RuntimeError where a loop runs on this thread already.
+  /// \throws RingUnavailable, and RuntimeError where a loop runs on this thread.
   explicit Runner(const LoopOptions& options = {});
   /// Cancels and awaits what still runs, then closes the loop.
   ~Runner();

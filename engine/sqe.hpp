@@ -16,15 +16,17 @@ inline void set_address(io_uring_sqe& sqe, const void* pointer) noexcept {
   sqe.addr = reinterpret_cast<std::uintptr_t>(pointer);
 }
 
-/// Multishot receive into buffers of `group`. \param pass_bytes 0, or the cap of one pass.
-inline void recv_multishot(io_uring_sqe& sqe, int fd, std::uint16_t group,
-                           std::uint32_t pass_bytes) noexcept {
+/// Multishot receive into buffers of `group`. \param pass_bytes, total_bytes  caps of one pass and
+/// of the whole shot; 0 for none, and on kernels that know none (RingInfo::recv_caps).
+inline void recv_multishot(io_uring_sqe& sqe, int fd, std::uint16_t group, std::uint32_t pass_bytes,
+                           std::uint32_t total_bytes) noexcept {
   sqe.opcode = IORING_OP_RECV;
   sqe.fd = fd;
   sqe.ioprio = IORING_RECV_MULTISHOT;
   sqe.flags = IOSQE_BUFFER_SELECT;
   sqe.buf_group = group;
   sqe.len = pass_bytes;
+  uapi::set_optlen(sqe, total_bytes);
 }
 
 /// Send of one piece. MSG_WAITALL: the kernel goes on after a short send by itself.

@@ -12,9 +12,16 @@
 
 namespace pelton::uapi {
 
-// Kernel 6.17: sqe->len caps the bytes of one pass of a multishot receive.
-// There is no flag: an older kernel answers -EINVAL to a non-zero len.
+// Linux 6.17: a multishot receive may be bounded, by sqe->len per pass (after which other requests
+// have their turn) and by sqe->optlen in all (after which it ends with F_MORE clear and is armed
+// anew). There is no flag: an older kernel answers -EINVAL to a value in either.
 inline constexpr std::uint32_t recv_pass_bytes = 64 * 1024;
+inline constexpr std::uint32_t recv_total_bytes = 128 * 1024;
+
+/// sqe->optlen, which shares its place with splice_fd_in.
+inline void set_optlen(io_uring_sqe& sqe, std::uint32_t bytes) noexcept {
+  sqe.splice_fd_in = static_cast<std::int32_t>(bytes);
+}
 
 // The entries of a buffer ring lie at its beginning, and its tail in a spare field of the first.
 // io_uring_buf_ring::bufs must not be used: an empty member before it, which takes no room in C,

@@ -61,16 +61,21 @@ void advise_permission(std::ostringstream& text, const std::string& disabled,
          << " turns io_uring off; `sysctl kernel.io_uring_disabled=0` allows it";
     if (disabled == "1") text << " (or put the user in kernel.io_uring_group)";
   }
-  if (seccomp != "0") {
+  const bool filtered = seccomp != "0" && seccomp != "unknown";
+  if (filtered) {
     text << "\n  remedy: a seccomp filter is active and refuses io_uring_setup; allow "
             "io_uring_setup, io_uring_enter and io_uring_register in the container's profile "
             "(Docker: --security-opt seccomp=PROFILE.json; systemd: SystemCallFilter=@aio)";
+  }
+  if (disabled != "1" && disabled != "2" && !filtered) {
+    text << "\n  remedy: neither the sysctl nor a seccomp filter of this process refuses it: look "
+            "for a security module (SELinux, AppArmor; `dmesg`) or a sandbox around the host";
   }
 }
 
 }  // namespace
 
-std::string explain_ring_refusal(int errno_value) {
+std::string explain_ring_refusal(int errno_value, std::string_view what) {
   const std::string sysctl = read_first_line("/proc/sys/kernel/io_uring_disabled");
   const std::string disabled = sysctl.empty() ? "absent" : sysctl;
   const std::string seccomp = seccomp_mode();
@@ -78,8 +83,7 @@ std::string explain_ring_refusal(int errno_value) {
   getrlimit(RLIMIT_MEMLOCK, &memlock);
 
   std::ostringstream text;
-  text << "io_uring is refused on this host: io_uring_setup failed with "
-       << errno_name(errno_value) << " (" << errno_value << ", "
+  text << what << " failed with " << errno_name(errno_value) << " (" << errno_value << ", "
        << errno_code(errno_value).message() << ")\n  facts: kernel.io_uring_disabled=" << disabled
        << ", seccomp mode " << seccomp << ", memlock limit " << kib(memlock.rlim_cur) << " (hard "
        << kib(memlock.rlim_max) << ")";
@@ -99,7 +103,7 @@ std::string explain_ring_refusal(int errno_value) {
     case ENOMEM:
       text << "\n  remedy: rings are charged to the user's locked memory: raise it "
               "(`ulimit -l unlimited`, LimitMEMLOCK=infinity, --ulimit memlock=-1), or ask for "
-              "fewer entries and threads";
+              "fewer entries, buffers and threads";
       break;
     case EMFILE:
     case ENFILE:

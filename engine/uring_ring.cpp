@@ -3,16 +3,19 @@
 #include <pelton/engine/uring_ring.hpp>
 
 #include <liburing.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstdlib>
 #include <mutex>
 #include <thread>
 
 #include <pelton/engine/assert.hpp>
+#include <pelton/engine/socket.hpp>
 #include <pelton/engine/sqe.hpp>
 #include <pelton/engine/uapi.hpp>
 
@@ -40,7 +43,8 @@ void cpu_relax() noexcept {
 
 /// What the process-wide probe found; see probe_features().
 struct ProbedFeatures {
-  bool recv_pass_cap = false;
+  int error = 0;  ///< why there was no ring to probe with: an errno, negated
+  bool recv_caps = false;
 };
 
 class UringRing final : public Ring {
@@ -58,6 +62,7 @@ class UringRing final : public Ring {
     const int error = io_uring_queue_init_params(sq_entries, &ring_, &params);
     if (error < 0) return error;
     made_ = true;
+    io_uring_ring_dontfork(&ring_);  // a child that touched the queues would corrupt ours
     if ((params.features & required_features) != required_features) return -ENOSYS;
     map_fields(params);
     register_fd();
@@ -65,10 +70,13 @@ class UringRing final : public Ring {
   }
 
   void take_features(const ProbedFeatures& features) {
-    info_.recv_pass_cap = features.recv_pass_cap;
-    if (!features.recv_pass_cap) {
-      info_.turned_down.emplace_back("recv_pass_cap: the kernel refuses a length on a multishot "
-                                     "receive (Linux 6.17 takes it)");
+    info_.recv_caps = features.recv_caps;
+    if (features.error != 0) {
+      info_.turned_down.push_back("recv_caps: not probed, no ring to probe with: " +
+                                  errno_code(-features.error).message());
+    } else if (!features.recv_caps) {
+      info_.turned_down.emplace_back(
+          "recv_caps: the kernel takes no byte caps on a multishot receive (Linux 6.17 does)");
     }
   }
 
@@ -96,13 +104,14 @@ class UringRing final : public Ring {
   }
 
   bool spin_until(steady_clock::time_point deadline) noexcept override {
-    do {
+    for (;;) {
+      if (ready() > 0 || kernel_has_work()) return true;
+      if (steady_clock::now() >= deadline) return false;
       for (int round = 0; round < 32; ++round) {
         if (ready() > 0 || kernel_has_work()) return true;
         cpu_relax();
       }
-    } while (steady_clock::now() < deadline);
-    return false;
+    }
   }
 
   [[nodiscard]] bool overflowed() const noexcept override {
@@ -162,58 +171,98 @@ class UringRing final : public Ring {
   bool made_ = false;
 };
 
-/// Arms a capped multishot receive on a socket pair and looks at its first completions: a kernel
-/// that does not know the cap answers -EINVAL, one that does delivers at most `cap` at a time.
-bool probe_recv_pass_cap(UringRing& ring) noexcept {
-  constexpr unsigned cap = 16;
-  constexpr unsigned entries = 4;
-  constexpr std::uint16_t group = 0xFFFF;
-  alignas(4096) static std::array<std::byte, 4096> ring_memory;  // first page-aligned entry table
-  alignas(64) static std::array<std::array<char, 64>, entries> buffers;
-  int pair[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) return false;
-  ring_memory.fill(std::byte{0});
-  bool works = false;
-  if (ring.register_buffer_ring(group, ring_memory.data(), entries)) {
-    auto* table = reinterpret_cast<io_uring_buf_ring*>(ring_memory.data());
+/// A socket pair and four small buffers, for probing receives.
+class ReceiveProbe {
+ public:
+  static constexpr std::uint16_t group = 0xFFFF;
+
+  explicit ReceiveProbe(UringRing& ring) noexcept : ring_(ring) {
+    auto pair = socket_pair();
+    void* memory = std::aligned_alloc(page_bytes, page_bytes);  // a ring's table is page-aligned
+    table_.reset(static_cast<std::byte*>(memory));
+    if (!pair || !memory) return;
+    here_ = std::move(pair->first);
+    peer_ = std::move(pair->second);
+    std::memset(memory, 0, page_bytes);
+    registered_ = ring_.register_buffer_ring(group, memory, entries).has_value();
+    if (!registered_) return;
+    auto* table = static_cast<io_uring_buf_ring*>(memory);
     for (unsigned id = 0; id < entries; ++id) {
-      io_uring_buf_ring_add(table, buffers[id].data(), 64, static_cast<unsigned short>(id),
-                            io_uring_buf_ring_mask(entries), static_cast<int>(id));
+      io_uring_buf& entry = uapi::buffer_entries(table)[id];
+      entry.addr = reinterpret_cast<std::uintptr_t>(buffers_[id].data());
+      entry.len = buffer_bytes;
+      entry.bid = static_cast<std::uint16_t>(id);
     }
-    io_uring_buf_ring_advance(table, entries);
-    const std::array<char, 2 * cap> data{};
-    if (write(pair[1], data.data(), data.size()) == static_cast<ssize_t>(data.size())) {
-      sqe::recv_multishot(*ring.get_sqe(), pair[0], group, cap);
-      const int error = ring.enter(1, std::chrono::milliseconds(50));
-      works = (error == 0 || error == -ETIME) && ring.ready() >= 1 &&
-              ring.peek(0).res == static_cast<int>(cap);
-    }
-    shutdown(pair[0], SHUT_RDWR);  // ends the receive, if it is armed
-    while (ring.ready() > 0 || ring.enter(1, std::chrono::milliseconds(20)) == 0) {
-      const unsigned count = ring.ready();
-      const bool ended = count > 0 && !(ring.peek(count - 1).flags & IORING_CQE_F_MORE);
-      ring.advance(count);
-      if (ended || count == 0) break;
-    }
-    ring.unregister_buffer_ring(group);
+    std::atomic_ref(table->tail).store(entries, std::memory_order_release);
   }
-  close(pair[0]);
-  close(pair[1]);
-  return works;
+  ReceiveProbe(const ReceiveProbe&) = delete;
+  ReceiveProbe& operator=(const ReceiveProbe&) = delete;
+  ~ReceiveProbe() {
+    end_receive();
+    if (registered_) ring_.unregister_buffer_ring(group);
+  }
+
+  /// Three caps' worth of data meets a receive capped to one per pass and two in all: a kernel
+  /// that honours this answers with two of `cap` bytes and ends; an older one answers -EINVAL.
+  [[nodiscard]] bool caps_work() noexcept {
+    constexpr unsigned cap = 16;
+    const std::array<char, 3 * cap> data{};
+    if (!registered_) return false;
+    if (write(peer_.get(), data.data(), data.size()) != ssize_t{data.size()}) return false;
+    sqe::recv_multishot(*ring_.get_sqe(), here_.get(), group, cap, 2 * cap);
+    armed_ = true;
+    const int error = ring_.enter(2, patience);
+    if ((error != 0 && error != -ETIME) || ring_.ready() != 2) return false;
+    const io_uring_cqe& first = ring_.peek(0);
+    const io_uring_cqe& second = ring_.peek(1);
+    return first.res == int{cap} && (first.flags & IORING_CQE_F_MORE) != 0 &&
+           second.res == int{cap} && (second.flags & IORING_CQE_F_MORE) == 0;
+  }
+
+ private:
+  static constexpr std::size_t page_bytes = 4096;
+  static constexpr unsigned entries = 4;
+  static constexpr unsigned buffer_bytes = 64;
+  static constexpr auto patience = std::chrono::milliseconds(50);
+  struct Free {
+    void operator()(std::byte* memory) const noexcept { std::free(memory); }
+  };
+
+  /// Reaps the final completion, which the shutdown brings about if nothing else did.
+  void end_receive() noexcept {
+    if (!armed_) return;
+    static_cast<void>(shutdown_socket(here_.get(), SHUT_RDWR));
+    for (int round = 0; round < 4; ++round) {
+      const unsigned count = ring_.ready();
+      const bool ended = count > 0 && !(ring_.peek(count - 1).flags & IORING_CQE_F_MORE);
+      ring_.advance(count);
+      if (ended) return;
+      static_cast<void>(ring_.enter(1, patience));
+    }
+  }
+
+  UringRing& ring_;
+  OwnedFd here_;
+  OwnedFd peer_;
+  std::unique_ptr<std::byte, Free> table_;
+  std::array<std::array<char, buffer_bytes>, entries> buffers_{};
+  bool registered_ = false;
+  bool armed_ = false;
+};
+
+/// A lower bound of the locked memory that a ring of this size is charged.
+std::size_t locked_bytes(const RingOptions& size) noexcept {
+  return size.sq_entries * (sizeof(io_uring_sqe) + sizeof(unsigned)) +
+         size.cq_entries * sizeof(io_uring_cqe);
 }
 
-const ProbedFeatures& probe_features() {
-  static std::once_flag once;
-  static ProbedFeatures features;
-  std::call_once(once, [] {
-    UringRing ring;  // a small ring of its own: a probe leaves nothing behind in a serving one
-    if (ring.set_up(sq_entries_min, 2 * sq_entries_min) != 0) return;
-    features.recv_pass_cap = probe_recv_pass_cap(ring);
-  });
-  return features;
+bool can_ever_fit(const RingOptions& size) noexcept {
+  rlimit limit{};
+  return getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || locked_bytes(size) <= limit.rlim_cur;
 }
 
-/// One attempt at this size; ENOMEM is retried with growing pauses for `patience`.
+/// One attempt at this size; ENOMEM is retried with growing pauses for `patience`: the charge of
+/// rings that are gone is taken back late.
 int set_up_patiently(std::unique_ptr<UringRing>& ring, const RingOptions& options,
                      std::chrono::milliseconds patience) {
   const auto deadline = steady_clock::now() + patience;
@@ -222,9 +271,26 @@ int set_up_patiently(std::unique_ptr<UringRing>& ring, const RingOptions& option
     ring = std::make_unique<UringRing>();
     const int error = ring->set_up(options.sq_entries, options.cq_entries);
     if (error != -ENOMEM || steady_clock::now() + pause > deadline) return error;
+    if (!can_ever_fit(options)) return error;
     std::this_thread::sleep_for(pause);
     pause *= 2;
   }
+}
+
+ProbedFeatures probe_features() {
+  static std::mutex mutex;
+  static ProbedFeatures features;
+  static bool probed = false;
+  const std::lock_guard lock(mutex);
+  if (probed) return features;
+  // A small ring of its own: a probe leaves nothing behind in a serving one.
+  std::unique_ptr<UringRing> ring;
+  const RingOptions size{.sq_entries = sq_entries_min, .cq_entries = 2 * sq_entries_min};
+  features.error = set_up_patiently(ring, size, std::chrono::milliseconds(50));
+  if (features.error != 0) return features;
+  features.recv_caps = ReceiveProbe(*ring).caps_work();
+  probed = true;
+  return features;
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <memory>
+#include <string_view>
 
 #include <pelton/engine/ring.hpp>
 
@@ -18,7 +19,7 @@ namespace pelton {
 struct RingOptions {
   unsigned sq_entries = 512;   ///< rounded up to a power of two, 1..32768
   unsigned cq_entries = 8192;  ///< rounded up, at least sq_entries
-  /// How long an ENOMEM is retried before the ring is refused.
+  /// How long an ENOMEM is retried before the ring is shrunk or refused, where it could fit.
   std::chrono::milliseconds memory_patience{2000};
 };
 
@@ -26,8 +27,7 @@ struct RingOptions {
 /// mode, the locked-memory limit, and the remedy for each cause that fits.
 class RingUnavailable : public OSError {
  public:
-  RingUnavailable(std::error_code code, std::string text)
-      : OSError(code), text_(std::move(text)) {}
+  RingUnavailable(std::error_code code, std::string text) : OSError(code), text_(std::move(text)) {}
   [[nodiscard]] const char* what() const noexcept override { return text_.c_str(); }
 
  private:
@@ -38,7 +38,9 @@ class RingUnavailable : public OSError {
 /// \throws RingUnavailable  the kernel or a policy refuses it.
 [[nodiscard]] std::unique_ptr<Ring> make_uring_ring(const RingOptions& options);
 
-/// The text of RingUnavailable for a failed set-up with this errno, from the facts of this host.
-[[nodiscard]] std::string explain_ring_refusal(int errno_value);
+/// The text of RingUnavailable for `what`, a call that failed with this errno, from the facts of
+/// this host.
+[[nodiscard]] std::string explain_ring_refusal(
+    int errno_value, std::string_view what = "io_uring is refused on this host: io_uring_setup");
 
 }  // namespace pelton

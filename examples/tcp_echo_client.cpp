@@ -34,7 +34,8 @@ int main(int count, char** arguments) {
   }
   try {
     const auto port = static_cast<std::uint16_t>(std::stoi(arguments[2]));
-    return pelton::run(tcp_echo_client(arguments[1], port, count > 3 ? arguments[3] : "Hello World!"));
+    return pelton::run(
+        tcp_echo_client(arguments[1], port, count > 3 ? arguments[3] : "Hello World!"));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s: %s\n", arguments[0], error.what());
     return 1;

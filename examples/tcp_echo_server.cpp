@@ -11,8 +11,8 @@ namespace {
 
 pelton::Task<> handle_echo(pelton::StreamReader reader, pelton::StreamWriter writer) {
   const pelton::Bytes data = co_await reader.read(100);
-  const auto peer = std::get<pelton::SocketAddress>(
-      writer.get_extra_info("peername", pelton::SocketAddress()));
+  const auto peer =
+      std::get<pelton::SocketAddress>(writer.get_extra_info("peername", pelton::SocketAddress()));
   std::printf("Received '%s' from %s\n", data.to_string().c_str(), peer.to_string().c_str());
 
   std::printf("Send: '%s'\n", data.to_string().c_str());

@@ -26,6 +26,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 START_SECONDS = 10
@@ -161,12 +162,18 @@ def serving(command, core):
     """A server, from its start-up line until SIGTERM has ended it with status 0."""
     try:
         # Unbuffered, so that select() and readline() agree on what has been read.
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0,
+        said = tempfile.TemporaryFile("w+")
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, bufsize=0,
                                    stdin=subprocess.DEVNULL, preexec_fn=pin(core))
     except OSError as error:
         raise CompareError(f"cannot start {shlex.join(command)}: {error}") from error
     try:
-        address, line = wait_until_listening(process, command)
+        try:
+            address, line = wait_until_listening(process, command)
+        except CompareError:
+            said.seek(0)
+            sys.stderr.write(said.read())
+            raise
         yield process.pid, address, line
         process.send_signal(signal.SIGTERM)
         try:
@@ -181,6 +188,7 @@ def serving(command, core):
             process.kill()
             process.wait()
         process.stdout.close()
+        said.close()
 
 
 def run_once(options, comparison, command):

@@ -66,8 +66,10 @@ void SocketTransport::begin() noexcept {
 
 void SocketTransport::prepare_receive(Op& op, io_uring_sqe& sqe) noexcept {
   auto& self = op.owner<SocketTransport>();
+  // The caps bound what one flooding peer can deliver before the loop has had its say.
+  const bool caps = self.loop_.ring_info().recv_caps;
   sqe::recv_multishot(sqe, self.socket_.get(), self.loop_.buffers().id(),
-                      self.loop_.ring_info().recv_pass_cap ? uapi::recv_pass_bytes : 0);
+                      caps ? uapi::recv_pass_bytes : 0, caps ? uapi::recv_total_bytes : 0);
 }
 
 void SocketTransport::arm_receive() noexcept {

@@ -42,6 +42,17 @@ class Closing {
   StreamWriter& writer_;
 };
 
+/// Ends a pump that refers to the caller's frame, whatever cancels the caller meanwhile.
+Task<> end_pump(const TaskHandle<>& pump) {
+  pump.cancel();
+  while (!pump.done()) {
+    try {
+      co_await sleep(Duration::zero());
+    } catch (const Cancelled&) {  // the caller is ending already
+    }
+  }
+}
+
 }  // namespace
 
 Task<RelayResult> relay(StreamPair first, StreamPair second) {
@@ -49,22 +60,19 @@ Task<RelayResult> relay(StreamPair first, StreamPair second) {
   const Closing close_first(first.writer);
   const Closing close_second(second.writer);
   // The second direction is a task of its own; this one runs the first.
-  TaskHandle<> backward = Loop::running().create_task(
-      run_pump(second.reader, first.writer, second.writer, result.bytes_from_second,
-               result.error_second));
-  bool cancelled = false;
+  const TaskHandle<> backward = Loop::running().create_task(run_pump(
+      second.reader, first.writer, second.writer, result.bytes_from_second, result.error_second));
+  std::exception_ptr raised;
   try {
     co_await run_pump(first.reader, second.writer, first.writer, result.bytes_from_first,
                       result.error_first);
     co_await backward;
-  } catch (const Cancelled&) {
-    cancelled = true;
+  } catch (...) {
+    raised = std::current_exception();
   }
-  if (cancelled) {
-    // The other pump refers to this frame: it must end before the frame does.
-    backward.cancel();
-    while (!backward.done()) co_await sleep(Duration::zero());
-    throw Cancelled();
+  if (raised) {
+    co_await end_pump(backward);
+    std::rethrow_exception(raised);
   }
   co_return result;
 }

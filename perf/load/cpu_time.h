@@ -2,8 +2,7 @@
 //
 // Neighbours: cpu_time.c implements it; echo_load.c reads it at both ends of its window.
 // Ownership: nothing is kept between calls.
-#ifndef PELTON_PERF_LOAD_CPU_TIME_H
-#define PELTON_PERF_LOAD_CPU_TIME_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,4 +16,3 @@ struct cpu_time {
 // Adds up /proc/PID/task/*/schedstat. False with errno set if the process cannot be read.
 bool cpu_time_of(pid_t pid, struct cpu_time* time);
 
-#endif

@@ -2,8 +2,7 @@
 //
 // Neighbours: echo_load.c is its only user.
 // Ownership: plain memory, no allocation; the caller owns the struct.
-#ifndef PELTON_PERF_LOAD_HISTOGRAM_H
-#define PELTON_PERF_LOAD_HISTOGRAM_H
+#pragma once
 
 #include <stdint.h>
 
@@ -48,4 +47,3 @@ static inline double histogram_quantile(const struct histogram* h, double fracti
   return (double)h->highest;
 }
 
-#endif

@@ -3,8 +3,7 @@
 // Neighbours: peer_common.c implements it; uring_echo.c and epoll_echo.c are its only users.
 // Ownership: the descriptors returned here belong to the caller; nothing here is kept after
 // a call returns, and nothing here runs while echoes are being served.
-#ifndef PELTON_PERF_PEERS_PEER_COMMON_H
-#define PELTON_PERF_PEERS_PEER_COMMON_H
+#pragma once
 
 #include <stdint.h>
 
@@ -31,4 +30,3 @@ int peer_signal_fd(void);
 // Prints the one line that tells a script where to connect, and flushes it.
 void peer_announce(int listen_fd);
 
-#endif
