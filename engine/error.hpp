@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace pelton {
@@ -43,7 +44,20 @@ class Cancelled {
 class OSError : public std::system_error {
  public:
   explicit OSError(std::error_code code) : std::system_error(code) {}
+  /// what() is "WHAT: text of the errno".
   OSError(std::error_code code, const std::string& what) : std::system_error(code, what) {}
+  /// One whose what() is `text` and nothing else, where asyncio words it so.
+  [[nodiscard]] static OSError with_text(std::error_code code, std::string text) {
+    OSError error(code);
+    error.text_ = std::move(text);
+    return error;
+  }
+  [[nodiscard]] const char* what() const noexcept override {
+    return text_.empty() ? std::system_error::what() : text_.c_str();
+  }
+
+ private:
+  std::string text_;
 };
 
 /// asyncio's ConnectionResetError: the peer or the kernel ended the connection.
@@ -52,14 +66,8 @@ class ConnectionResetError : public OSError {
   ConnectionResetError() : OSError(errno_code(ECONNRESET)) {}
   /// \param text  The whole of what(), as in asyncio's ConnectionResetError('Connection lost').
   explicit ConnectionResetError(std::string text)
-      : OSError(errno_code(ECONNRESET)), text_(std::move(text)) {}
+      : OSError(with_text(errno_code(ECONNRESET), std::move(text))) {}
   explicit ConnectionResetError(std::error_code code) : OSError(code) {}
-  [[nodiscard]] const char* what() const noexcept override {
-    return text_.empty() ? OSError::what() : text_.c_str();
-  }
-
- private:
-  std::string text_;
 };
 
 /// Python's BrokenPipeError (EPIPE).

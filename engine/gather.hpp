@@ -226,8 +226,8 @@ auto gather_all(std::vector<Source>& sources) {
 ///         likewise where a child is cancelled. At the call: RuntimeError("no running event loop")
 /// Cancelling the waiting task cancels every child. Counterpart: asyncio.gather.
 template <class... Sources>
-  requires(requires { typename detail::GatherResult<Sources>; } && ...)
-[[nodiscard]] auto gather(Sources... sources) {
+requires(requires { typename detail::GatherResult<Sources>; } && ...)
+    [[nodiscard]] auto gather(Sources... sources) {
   return detail::gather_all<false>(sources...);
 }
 /// The same of any number of one type. \return An awaitable of std::vector<T>; of void for void.
@@ -242,8 +242,8 @@ template <class Source>
 /// \throws Cancelled  the waiting task was cancelled: after all children ended.
 /// Counterpart: asyncio.gather(return_exceptions=True).
 template <class... Sources>
-  requires(requires { typename detail::GatherResult<Sources>; } && ...)
-[[nodiscard]] auto gather_settled(Sources... sources) {
+requires(requires { typename detail::GatherResult<Sources>; } && ...)
+    [[nodiscard]] auto gather_settled(Sources... sources) {
   return detail::gather_all<true>(sources...);
 }
 /// The same of any number of one type. \return An awaitable of std::vector<Settled<T>>.

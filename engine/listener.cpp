@@ -23,6 +23,7 @@ Listener::Listener(Loop& loop, OwnedFd socket, OnAccept on_accept, OnTrouble on_
 }
 
 Result<void> Listener::start(int backlog) noexcept {
+  if (closing_) return errno_result(EBADF);
   if (started_) return {};
   if (auto listening = listen_socket(socket_.get(), backlog); !listening) return listening;
   started_ = true;

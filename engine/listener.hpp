@@ -28,7 +28,7 @@ class Listener final : public RefCounted,
   /// \param socket  bound; listening once start() is called.
   Listener(Loop& loop, OwnedFd socket, OnAccept on_accept, OnTrouble on_trouble);
 
-  /// listen(2) and the first accept. Idempotent.
+  /// listen(2) and the first accept. Idempotent. \return EBADF once closed.
   [[nodiscard]] Result<void> start(int backlog) noexcept;
   /// Refuses new connections at once; what waits in the backlog is reset, as by close(2).
   void close() noexcept;

@@ -23,9 +23,6 @@ constexpr auto memory_pause = std::chrono::milliseconds(1);
 constexpr auto relief_pause = std::chrono::milliseconds(100);
 constexpr auto close_patience = std::chrono::seconds(10);
 
-// Handles may outlive their loop; what they keep of it is looked up here before use.
-thread_local std::vector<const Loop*> loops_of_thread;
-
 BufferGroup::Options buffer_options(const LoopOptions& options) noexcept {
   return {.id = 1,
           .count = std::bit_ceil(std::clamp(options.buffer_count, 1U, 32768U)),
@@ -403,11 +400,11 @@ void Loop::close() {
     log(LogLevel::warn, "Task was destroyed but it is pending!");
     task.abandon();
   }
+  timers_.discard_all();
   if (signals_) signals_->close();
   if (executor_) executor_->shut_down();
   mailbox_->close(*this);
   jobs_.clear();
-  timers_.drop_all();
   resources_.for_each([](LoopResource& resource) { resource.on_loop_close(); });
   reap_everything();
   discard_ready();

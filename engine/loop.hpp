@@ -109,8 +109,6 @@ class Loop {
   [[nodiscard]] static Loop& running();
   /// The same, or null.
   [[nodiscard]] static Loop* running_or_null() noexcept { return running_; }
-  /// True if `loop`, which may dangle, is a loop of this thread that still exists.
-  [[nodiscard]] static bool exists(const Loop* loop) noexcept;
   /// False for a loop of this thread that was destroyed, whose futures may outlive it.
   [[nodiscard]] static bool lives(const Loop* loop) noexcept;
 

@@ -28,7 +28,7 @@ class ScheduledCall final : public RefCounted, public PooledMemory, public Runna
   void cancel() noexcept {
     if (cancelled_) return;
     cancelled_ = true;
-    callback_ = nullptr;
+    const Callback dropped = std::move(callback_);
     if (armed()) {
       disarm();
       drop_ref();
@@ -50,11 +50,11 @@ class ScheduledCall final : public RefCounted, public PooledMemory, public Runna
     drop_ref();
   }
   void discard() noexcept override {
-    const Callback dropped = std::move(callback_);
+    const Callback dropped = std::move(callback_);  // what dies with it may cancel this call
     drop_ref();
   }
   void on_timer() noexcept override { loop_.schedule(*this); }
-  void on_drop() noexcept override { discard(); }
+  void on_discard() noexcept override { discard(); }
 
   Loop& loop_;
   Callback callback_;

@@ -53,9 +53,12 @@ void Lock::release() {
   call_next();
 }
 
-/// Keeps the invariant: where the lock is free and tasks wait, the turn of one of them has come.
+/// Keeps the invariant: where the lock is free and tasks wait, the turn of one of them has come,
+/// and nobody else can take the lock.
 void Lock::call_next() noexcept {
-  if (!locked_ && !line_.calling()) line_.call_next();
+  PELTON_ASSERT(!locked_);
+  PELTON_ASSERT(!line_.calling());
+  line_.call_next();
 }
 
 void Lock::AcquireAwaiter::await_suspend(std::coroutine_handle<> coroutine) noexcept {

@@ -102,8 +102,7 @@ decltype(auto) awaiter_of(Awaitable& awaitable) {
   }
 }
 template <class Awaitable>
-using AwaitResult =
-    decltype(detail::awaiter_of(std::declval<Awaitable&>()).await_resume());
+using AwaitResult = decltype(detail::awaiter_of(std::declval<Awaitable&>()).await_resume());
 
 /// A coroutine of `awaitable`, which must live until the Task has ended.
 template <class Awaitable>

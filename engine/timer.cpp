@@ -68,6 +68,14 @@ void TimerHeap::sift_down(std::size_t index) noexcept {
   place(index, timer);
 }
 
+void TimerHeap::discard_all() noexcept {
+  while (!heap_.empty()) {
+    Timer& timer = *heap_.back();
+    remove(timer);
+    timer.on_discard();
+  }
+}
+
 std::size_t TimerHeap::fire_due(TimePoint now) noexcept {
   // A timer that a firing one arms anew waits for the next turn, even where it is due at once, and
   // holds back none that was due before.
@@ -81,14 +89,6 @@ std::size_t TimerHeap::fire_due(TimePoint now) noexcept {
   }
   not_before_ = TimePoint::min();
   return fired;
-}
-
-void TimerHeap::drop_all() noexcept {
-  while (!heap_.empty()) {
-    Timer& timer = *heap_.back();
-    remove(timer);
-    timer.on_drop();
-  }
 }
 
 }  // namespace pelton

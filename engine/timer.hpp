@@ -42,9 +42,9 @@ class Timer {
   ~Timer() { disarm(); }
   /// The deadline has passed; the timer is disarmed already and may be armed again.
   virtual void on_timer() noexcept = 0;
-  /// The loop closes before the deadline; the timer is disarmed already. For timers that are kept
-  /// alive for the sake of their deadline.
-  virtual void on_drop() noexcept {}
+  /// The loop closes and the deadline will not come; the timer is disarmed already. For timers
+  /// that own themselves.
+  virtual void on_discard() noexcept {}
 
  private:
   friend class TimerHeap;
@@ -70,8 +70,8 @@ class TimerHeap {
   [[nodiscard]] TimePoint earliest() const noexcept { return heap_.front()->deadline_; }
   /// Fires every timer that was due at `now` when the call began. \return how many.
   std::size_t fire_due(TimePoint now) noexcept;
-  /// Disarms every timer and tells each so.
-  void drop_all() noexcept;
+  /// Disarms every timer and tells it.
+  void discard_all() noexcept;
 
  private:
   friend class Timer;

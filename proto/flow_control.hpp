@@ -19,8 +19,9 @@ class WriteFlow {
 
   /// \throws ValueError if high < low.
   void set_limits(std::optional<std::size_t> high, std::optional<std::size_t> low) {
-    const std::size_t high_bytes =
-        high ? *high : (low ? 4 * *low : high_water_bytes_default);
+    constexpr std::size_t bytes_max = static_cast<std::size_t>(-1);
+    const std::size_t high_of_low = low && *low <= bytes_max / 4 ? 4 * *low : bytes_max;
+    const std::size_t high_bytes = high ? *high : (low ? high_of_low : high_water_bytes_default);
     const std::size_t low_bytes = low ? *low : high_bytes / 4;
     if (high_bytes < low_bytes) {
       throw ValueError("high (" + std::to_string(high_bytes) + ") must be >= low (" +

@@ -73,7 +73,7 @@ void SocketTransport::set_write_buffer_limits(std::optional<std::size_t> high,
 
 /// Everything that the turn wrote leaves in one send.
 void SocketTransport::on_end_of_turn() noexcept {
-  if (send_.in_flight() || queue_.empty() || dropping_) return;
+  if (send_.in_flight() || send_rests_ || queue_.empty() || dropping_) return;
   ++loop_.stats().send_submitted;
   loop_.start(send_);
 }
@@ -85,14 +85,16 @@ void SocketTransport::prepare_send(Op& op, io_uring_sqe& sqe) noexcept {
   self.sending_pieces_ = static_cast<std::uint32_t>(count);
   if (count == 1) {
     const Bytes& piece = self.queue_.piece(0);
-    sqe::send(sqe, fd, piece.data(),
-              static_cast<std::uint32_t>(std::min(piece.size(), send_bytes_max)));
+    self.sending_bytes_ = std::min(piece.size(), send_bytes_max);
+    sqe::send(sqe, fd, piece.data(), static_cast<std::uint32_t>(self.sending_bytes_));
     return;
   }
   self.batch_ = new detail::SendBatch;
+  self.sending_bytes_ = 0;
   for (std::size_t index = 0; index < count; ++index) {
     const Bytes& piece = self.queue_.piece(index);
     self.batch_->pieces[index] = {const_cast<std::byte*>(piece.data()), piece.size()};
+    self.sending_bytes_ += piece.size();
   }
   self.batch_->message.msg_iov = self.batch_->pieces.data();
   self.batch_->message.msg_iovlen = count;
@@ -118,16 +120,17 @@ void SocketTransport::complete_send(Op& op, int res, std::uint32_t) noexcept {
 void SocketTransport::on_sent(int res) noexcept {
   switch (res) {
     case -EINTR:
-    case -EAGAIN:
-    case -ECANCELED:
       break;  // nothing left; the same again
+    case -EAGAIN:
+    case -ECANCELED:  // not by us, who cancel only what is dropped
     case -ENOMEM:
     case -ENOBUFS:
       ++loop_.stats().no_memory;
-      return retry_later(&SocketTransport::on_end_of_turn);
+      return rest(&SocketTransport::send_rests_, &SocketTransport::on_end_of_turn);
     default:
       if (res < 0) return force_close(Failure(errno_code(-res)));
       loop_.stats().bytes_sent += static_cast<std::uint64_t>(res);
+      send_short_ = static_cast<std::size_t>(res) < sending_bytes_;
       queue_.drop(static_cast<std::size_t>(res));
   }
   if (flow_.shrank(queue_.size())) {
@@ -138,6 +141,14 @@ void SocketTransport::on_sent(int res) noexcept {
   } else if (eof_requested_ && !closing_) {
     static_cast<void>(shutdown_socket(socket_.get(), SHUT_WR));
   }
+}
+
+/// True if the last send came upon the error that ended the connection. Having sent some bytes
+/// before, it reported those alone, and the receive then finds an end without an error.
+bool SocketTransport::send_broke() const noexcept {
+  if (!send_short_) return false;
+  const std::byte nothing{};
+  return ::send(socket_.get(), &nothing, 0, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EAGAIN;
 }
 
 void SocketTransport::write_eof() {

@@ -49,7 +49,7 @@ void SocketTransport::run() noexcept {
 }
 
 void SocketTransport::discard() noexcept {
-  if (closing_) proceed_closing();
+  if (silent_) proceed_closing();  // else on_loop_close() comes yet, and the protocol must not hear
 }
 
 void SocketTransport::begin() noexcept {
@@ -73,7 +73,7 @@ void SocketTransport::prepare_receive(Op& op, io_uring_sqe& sqe) noexcept {
 }
 
 void SocketTransport::arm_receive() noexcept {
-  if (!wants_data() || receive_.in_flight() || BufferWaiter::linked()) return;
+  if (!wants_data() || receive_.in_flight() || receive_rests_ || BufferWaiter::linked()) return;
   if (loop_.buffers().available() == 0) {  // armed now, it would fail at once
     ++loop_.stats().parks;
     loop_.buffers().park(*this);
@@ -123,9 +123,7 @@ void SocketTransport::on_received(Bytes data) noexcept {
 
 void SocketTransport::on_receive_error(int error) noexcept {
   switch (error) {
-    case ECANCELED:
     case EINTR:
-    case EAGAIN:
       return;  // armed anew where data is wanted
     case ENOBUFS:
       ++loop_.stats().enobufs;
@@ -135,9 +133,13 @@ void SocketTransport::on_receive_error(int error) noexcept {
         loop_.buffers().park(*this);
       }
       return;
+    case ECANCELED:
+    case EAGAIN:
+      if (receive_.cancelling()) return;
+      [[fallthrough]];  // ended by the kernel itself, which had no memory to wait for data
     case ENOMEM:
       ++loop_.stats().no_memory;
-      return retry_later(&SocketTransport::arm_receive);
+      return rest(&SocketTransport::receive_rests_, &SocketTransport::arm_receive);
     default:
       if (!closing_) force_close(Failure(errno_code(error)));
   }
@@ -145,6 +147,7 @@ void SocketTransport::on_receive_error(int error) noexcept {
 
 void SocketTransport::on_peer_end() noexcept {
   if (peer_ended_ || closing_) return;
+  if (send_broke()) return force_close(Failure(errno_code(ECONNRESET)));  // no end, but a reset
   peer_ended_ = true;
   if (paused_ || !held_.empty()) {
     end_held_ = true;
@@ -192,10 +195,14 @@ void SocketTransport::on_buffer_pressure() noexcept {
   if (protocol_ && !silent_) protocol_->relieve_buffer_pressure();
 }
 
-/// Memory was short: tries again a little later, unless the connection ends meanwhile.
-void SocketTransport::retry_later(void (SocketTransport::*retry)() noexcept) noexcept {
+/// Memory was short: the operation of this mark is left alone for a little while, whoever asks
+/// for it, and then tried again.
+void SocketTransport::rest(bool SocketTransport::*mark,
+                           void (SocketTransport::*retry)() noexcept) noexcept {
   if (silent_ || ended_) return;
-  loop_.call_later(memory_retry_delay, [self = Ref<SocketTransport>(this), retry] {
+  this->*mark = true;
+  loop_.call_later(memory_retry_delay, [self = Ref<SocketTransport>(this), mark, retry] {
+    (*self).*mark = false;
     if (!self->ended_) ((*self).*retry)();
   });
 }
@@ -240,6 +247,7 @@ void SocketTransport::proceed_closing() noexcept {
     if (!send_.in_flight()) loop_.at_end_of_turn(*this);
     return;
   }
+  if (writes_after_loss_ == 0) writes_after_loss_ = 1;  // what is written now comes too late
   end_operations();
   if (receive_.in_flight() || send_.in_flight() || scheduled()) return;
   finish();

@@ -36,8 +36,7 @@ class SocketTransport final : public Transport,
 
   [[nodiscard]] bool is_closing() const noexcept override { return closing_; }
   void close() noexcept override;
-  [[nodiscard]] ExtraInfo get_extra_info(std::string_view name,
-                                         ExtraInfo fallback) const override;
+  [[nodiscard]] ExtraInfo get_extra_info(std::string_view name, ExtraInfo fallback) const override;
   void set_protocol(Ref<Protocol> protocol) noexcept override { protocol_ = std::move(protocol); }
   [[nodiscard]] Protocol* get_protocol() const noexcept override { return protocol_.get(); }
 
@@ -89,7 +88,8 @@ class SocketTransport final : public Transport,
   void queue_grew() noexcept;
   void on_end_of_turn() noexcept override;
   void on_sent(int res) noexcept;
-  void retry_later(void (SocketTransport::*retry)() noexcept) noexcept;
+  [[nodiscard]] bool send_broke() const noexcept;
+  void rest(bool SocketTransport::*mark, void (SocketTransport::*retry)() noexcept) noexcept;
 
   // Life and end.
   void run() noexcept override;
@@ -113,17 +113,21 @@ class SocketTransport final : public Transport,
   detail::SendBatch* batch_ = nullptr;
   WriteFlow flow_;
   Failure failure_;
+  std::size_t sending_bytes_ = 0;  ///< that the send in flight, or the last one, was to send
   std::uint32_t sending_pieces_ = 0;
   std::uint32_t writes_after_loss_ = 0;
-  bool made_ = false;          ///< connection_made was called
+  bool made_ = false;  ///< connection_made was called
   bool paused_ = false;
-  bool peer_ended_ = false;    ///< a receive returned 0
-  bool end_held_ = false;      ///< peer_ended_ is not told yet, for held data comes first
+  bool peer_ended_ = false;     ///< a receive returned 0
+  bool end_held_ = false;       ///< peer_ended_ is not told yet, for held data comes first
+  bool receive_rests_ = false;  ///< memory was short: not to be armed for a while
+  bool send_rests_ = false;
+  bool send_short_ = false;  ///< the last send ended before its last byte
   bool eof_requested_ = false;
   bool closing_ = false;
-  bool dropping_ = false;      ///< the queue is not sent any more
-  bool shut_ = false;          ///< shutdown(2) was called for both directions
-  bool silent_ = false;        ///< the loop closes: no more calls to the protocol
+  bool dropping_ = false;  ///< the queue is not sent any more
+  bool shut_ = false;      ///< shutdown(2) was called for both directions
+  bool silent_ = false;    ///< the loop closes: no more calls to the protocol
   bool ended_ = false;
 };
 

@@ -32,7 +32,9 @@ Task<Addresses> resolve(ResolveRequest request) {
       [request = std::move(request)] { return resolve_blocking(request); });
   Result<Addresses> resolved = co_await future;
   if (!resolved) throw_os_error(resolved.error(), "cannot resolve host '" + host + "'");
-  if (resolved->empty()) throw OSError(errno_code(ENOENT), "getaddrinfo() returned empty list");
+  if (resolved->empty()) {
+    throw OSError::with_text(errno_code(ENOENT), "getaddrinfo() returned empty list");
+  }
   co_return std::move(*resolved);
 }
 
@@ -46,14 +48,14 @@ Failure failure_with(std::error_code code, const std::string& what) {
 
 /// Binds to the first local address of the right family. \return empty, or why it failed.
 Failure bind_local(int fd, int family, const Addresses& local) {
-  Failure failure = failure_with(errno_code(EADDRNOTAVAIL),
-                                 "no matching local address with family found");
+  Failure failure =
+      failure_with(errno_code(EADDRNOTAVAIL), "no matching local address with family found");
   for (const SocketAddress& address : local) {
     if (address.family() != family) continue;
     const auto bound = bind_socket(fd, address);
     if (bound) return {};
-    failure = failure_with(bound.error(), "error while attempting to bind on address " +
-                                              address.to_string());
+    failure = failure_with(
+        bound.error(), "error while attempting to bind on address '" + address.to_string() + "'");
   }
   return failure;
 }
@@ -67,8 +69,7 @@ Task<std::expected<OwnedFd, Failure>> connect_one(SocketAddress address, const A
       co_return std::unexpected(std::move(failure));
     }
   }
-  Result<OwnedFd> connected =
-      co_await connect(Loop::running(), std::move(*socket), address);
+  Result<OwnedFd> connected = co_await connect(Loop::running(), std::move(*socket), address);
   if (!connected) {
     co_return std::unexpected(
         failure_with(connected.error(), "Connect call failed " + address.to_string()));
@@ -93,7 +94,7 @@ Task<std::expected<OwnedFd, Failure>> connect_one(SocketAddress address, const A
     if (&failure != &failures.front()) text += ", ";
     text += failure.message();
   }
-  throw OSError(failures.front().code(), text);
+  throw OSError::with_text(failures.front().code(), std::move(text));
 }
 
 void check_stream_socket(const OwnedFd& socket, bool is_unix) {

@@ -17,10 +17,10 @@ namespace pelton {
 struct ConnectOptions {
   std::size_t limit = stream_limit_default;  ///< of the reader, in bytes
   int family = AF_UNSPEC;
-  int flags = 0;                   ///< of the name resolution: AI_NUMERICHOST...
-  std::string_view local_host;     ///< local_addr: where to connect from; empty for any
+  int flags = 0;                     ///< of the name resolution: AI_NUMERICHOST...
+  std::string_view local_host = {};  ///< local_addr: where to connect from; empty for any
   std::uint16_t local_port = 0;
-  bool all_errors = false;         ///< raise every failure, in an ExceptionGroup
+  bool all_errors = false;  ///< raise every failure, in an ExceptionGroup
 };
 static_assert(std::is_trivially_destructible_v<ConnectOptions>);  // safe in co_await temporaries
 

@@ -17,8 +17,6 @@ class StreamCategory final : public std::error_category {
         return "another coroutine is already waiting for incoming data";
       case StreamErrc::invalid_argument:
         return "invalid argument";
-      case StreamErrc::failed:
-        return "the stream failed";
     }
     return "unknown stream error";
   }

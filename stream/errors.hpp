@@ -14,13 +14,13 @@
 
 namespace pelton {
 
-/// Why a try_ function gave no bytes, where it was not an errno.
+/// Why a try_ function gave no bytes, where it was not an errno: that of the connection's failure,
+/// or EIO for an exception that was set and carries none.
 enum class StreamErrc {
   incomplete_read = 1,  ///< the stream ended first: IncompleteReadError
   limit_overrun,        ///< no separator within the limit: LimitOverrunError
   concurrent_read,      ///< another read waits already: RuntimeError
   invalid_argument,     ///< ValueError
-  failed,               ///< the exception of set_exception, where it carries no code
 };
 /// Category "pelton.stream".
 [[nodiscard]] const std::error_category& stream_category() noexcept;

@@ -26,8 +26,23 @@ std::vector<SocketAddress> resolve_hosts(const std::vector<std::string>& hosts, 
       if (std::ranges::find(addresses, address) == addresses.end()) addresses.push_back(address);
     }
   }
-  if (addresses.empty()) throw OSError(errno_code(ENOENT), "getaddrinfo() returned empty list");
+  if (addresses.empty()) {
+    throw OSError::with_text(errno_code(ENOENT), "getaddrinfo() returned empty list");
+  }
   return addresses;
+}
+
+/// As Python shows it: the NUL before an abstract name would end the text of an error.
+std::string quoted(std::string_view path) {
+  const bool is_abstract = path.starts_with('\0');
+  if (is_abstract) path.remove_prefix(1);
+  return std::string(is_abstract ? "'\\x00" : "'") + std::string(path) + "'";
+}
+
+std::string names(const std::vector<std::string>& hosts) {
+  std::string text;
+  for (const std::string& host : hosts) text += (text.empty() ? "'" : ", '") + host + "'";
+  return text;
 }
 
 void check(const Result<void>& result, const std::string& what) {
@@ -60,14 +75,14 @@ std::vector<OwnedFd> bind_hosts(const std::vector<std::string>& hosts, std::uint
     if (OwnedFd socket = bind_tcp(address, options)) sockets.push_back(std::move(socket));
   }
   if (sockets.empty()) {
-    throw OSError(errno_code(EADDRNOTAVAIL),
-                  "could not bind on any address out of '" + hosts.front() + "'");
+    throw OSError::with_text(errno_code(EADDRNOTAVAIL),
+                             "could not bind on any address out of " + names(hosts));
   }
   return sockets;
 }
 
 OwnedFd bind_path(std::string_view path) {
-  const std::string name = "'" + std::string(path) + "'";
+  const std::string name = quoted(path);
   const auto address = SocketAddress::unix_path(path);
   if (!address) throw_os_error(address.error(), "cannot use unix socket path " + name);
   auto socket = open_socket(AF_UNIX, SOCK_STREAM);
@@ -75,7 +90,7 @@ OwnedFd bind_path(std::string_view path) {
   const auto bound = bind_unix(socket->get(), *address);
   if (bound) return std::move(*socket);
   if (bound.error().value() == EADDRINUSE) {
-    throw OSError(bound.error(), "Address " + name + " is already in use");
+    throw OSError::with_text(bound.error(), "Address " + name + " is already in use");
   }
   throw_os_error(bound.error(), "cannot bind unix socket " + name);
 }

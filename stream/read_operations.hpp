@@ -95,7 +95,7 @@ class Read : public ReadOperation {
   bool attempt_all();
 
   std::ptrdiff_t count_;
-  bool woken_ = false;               ///< by data: the block that comes is not checked anew
+  bool woken_ = false;                ///< by data: the block that comes is not checked anew
   std::unique_ptr<Chain> collected_;  ///< read(-1): what was taken already
 };
 

@@ -7,8 +7,7 @@ namespace pelton {
 
 StreamReader::StreamReader(std::size_t limit) : StreamReader(limit, Loop::running()) {}
 
-StreamReader::StreamReader(std::size_t limit, Loop&)
-    : core_(make_ref<detail::ReaderCore>(limit)) {}
+StreamReader::StreamReader(std::size_t limit, Loop&) : core_(make_ref<detail::ReaderCore>(limit)) {}
 
 std::string StreamReader::to_string() const {
   std::string text = "<StreamReader";

@@ -41,15 +41,18 @@ void ReaderCore::set_transport(Ref<Transport> transport) noexcept {
 bool ReaderCore::begin_wait(ReadOperation& operation) noexcept {
   if (waiter_) return false;
   // Waiting while paused would wait for ever: readexactly(n) with n over the limit.
-  if (std::exchange(paused_, false)) transport_->resume_reading();
+  resume_transport();
   waiter_ = &operation;
   return true;
 }
 
 void ReaderCore::maybe_resume_transport() noexcept {
-  if (!paused_ || buffer_.size() > limit_) return;
-  paused_ = false;
-  transport_->resume_reading();
+  if (buffer_.size() <= limit_) resume_transport();
+}
+
+void ReaderCore::resume_transport() noexcept {
+  if (!std::exchange(paused_, false)) return;
+  if (transport_) transport_->resume_reading();  // else the connection is over
 }
 
 void ReaderCore::wake_waiter() noexcept {

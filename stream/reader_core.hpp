@@ -51,6 +51,7 @@ class ReaderCore final : public RefCounted, public PooledMemory {
 
  private:
   void wake_waiter() noexcept;
+  void resume_transport() noexcept;
 
   Chain buffer_;
   Failure exception_;

@@ -5,6 +5,11 @@
 #include <pelton/stream/writer.hpp>
 
 namespace pelton {
+namespace {
+
+constexpr const char* handler_failed_text = "Unhandled exception in client_connected_cb";
+
+}  // namespace
 
 StreamReaderProtocol::StreamReaderProtocol(Loop& loop, StreamReader reader,
                                            const detail::ConnectionHandler* handler,
@@ -22,9 +27,15 @@ void StreamReaderProtocol::connection_made(Transport& transport) {
 }
 
 void StreamReaderProtocol::start_handler() {
-  StreamWriter writer(transport_, Ref<StreamReaderProtocol>(this), reader_);
-  Task<> task = (*handler_)(StreamReader(reader_), std::move(writer));
-  if (task.valid()) watch(loop_.create_task(std::move(task)));
+  const Ref<Transport> transport = transport_;  // what a plain handler calls may let go of it
+  try {
+    StreamWriter writer(transport, Ref<StreamReaderProtocol>(this), reader_);
+    Task<> task = (*handler_)(StreamReader(reader_), std::move(writer));
+    if (task.valid()) watch(loop_.create_task(std::move(task)));
+  } catch (...) {  // a plain handler; a coroutine's body has not begun
+    loop_.call_exception_handler({handler_failed_text, std::current_exception()});
+    transport->close();
+  }
 }
 
 /// Reports what the handler's coroutine raised, and closes where it did not end by itself.
@@ -33,8 +44,7 @@ void StreamReaderProtocol::watch(const TaskHandle<>& task) {
     if (!task.cancelled()) {
       const Failure& failure = task.exception();
       if (!failure) return;
-      loop->call_exception_handler(
-          {"Unhandled exception in client_connected_cb", failure.exception()});
+      loop->call_exception_handler({handler_failed_text, failure.exception()});
     }
     transport->close();
   });
@@ -51,10 +61,12 @@ void StreamReaderProtocol::connection_lost(const Failure& failure) {
   } else {
     reader_->feed_eof();
   }
-  failure_ = failure;
-  lost_ = true;
+  if (!std::exchange(lost_, true)) failure_ = failure;
   wake_all(closing_);
-  wake_all(draining_);
+  while (Waiter* waiter = draining_.pop_front()) {
+    static_cast<detail::DrainAwaiter*>(waiter)->failure_ = failure;
+    waiter->wake();
+  }
   reader_->drop_transport();
   transport_.reset();
   if (owner_ && linked()) owner_->detach(*this);
@@ -121,7 +133,7 @@ Failure DrainAwaiter::outcome() {
   if (lost_) {
     return Failure(std::make_exception_ptr(ConnectionResetError("Connection lost")));
   }
-  return protocol_->lost_ ? protocol_->failure_ : Failure();  // lost while it waited
+  return {};
 }
 
 void DrainAwaiter::await_resume() {

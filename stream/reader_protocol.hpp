@@ -49,11 +49,11 @@ class DrainAwaiter : public Waiter {
   [[nodiscard]] bool settle() noexcept;
 
   Ref<StreamReaderProtocol> protocol_;
-  const ReaderCore* reader_;      ///< held by the protocol
-  const Transport* transport_;    ///< held by the writer
-  Failure failure_;
-  bool lost_ = false;
-  bool yielding_ = false;  ///< the transport is closing: a turn passes first
+  const ReaderCore* reader_;    ///< held by the protocol
+  const Transport* transport_;  ///< held by the writer
+  Failure failure_;             ///< of the reader, or what the connection was lost with meanwhile
+  bool lost_ = false;           ///< before the wait
+  bool yielding_ = false;       ///< the transport is closing: a turn passes first
   bool settled_ = false;
 };
 

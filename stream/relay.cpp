@@ -42,16 +42,18 @@ class Closing {
   StreamWriter& writer_;
 };
 
-/// Ends a pump that refers to the caller's frame, whatever cancels the caller meanwhile.
-Task<> end_pump(const TaskHandle<>& pump) {
-  pump.cancel();
-  while (!pump.done()) {
-    try {
-      co_await sleep(Duration::zero());
-    } catch (const Cancelled&) {  // the caller is ending already
-    }
-  }
-}
+/// Ends a task that refers to the frame of its scope before that frame ends, be it by a return,
+/// an exception or because it is destroyed.
+class Ending {
+ public:
+  explicit Ending(TaskHandle<> task) noexcept : task_(std::move(task)) {}
+  Ending(const Ending&) = delete;
+  Ending& operator=(const Ending&) = delete;
+  ~Ending() { task_.state()->destroy(); }
+
+ private:
+  TaskHandle<> task_;
+};
 
 }  // namespace
 
@@ -62,18 +64,10 @@ Task<RelayResult> relay(StreamPair first, StreamPair second) {
   // The second direction is a task of its own; this one runs the first.
   const TaskHandle<> backward = Loop::running().create_task(run_pump(
       second.reader, first.writer, second.writer, result.bytes_from_second, result.error_second));
-  std::exception_ptr raised;
-  try {
-    co_await run_pump(first.reader, second.writer, first.writer, result.bytes_from_first,
-                      result.error_first);
-    co_await backward;
-  } catch (...) {
-    raised = std::current_exception();
-  }
-  if (raised) {
-    co_await end_pump(backward);
-    std::rethrow_exception(raised);
-  }
+  const Ending end_backward(backward);
+  co_await run_pump(first.reader, second.writer, first.writer, result.bytes_from_first,
+                    result.error_first);
+  co_await backward;
   co_return result;
 }
 

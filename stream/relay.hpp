@@ -17,13 +17,13 @@ namespace pelton {
 struct RelayResult {
   std::uint64_t bytes_from_first = 0;
   std::uint64_t bytes_from_second = 0;
-  std::error_code error_first;   ///< why the direction from the first ended early, if it did
+  std::error_code error_first;  ///< why the direction from the first ended early, if it did
   std::error_code error_second;
 };
 
 /// Carries bytes both ways until both directions have ended, then closes both connections.
 /// An error of either side aborts the other, so that its peer sees a reset or an end, not silence.
-/// \throws Cancelled; both connections are closed by then.
+/// \throws Cancelled; both connections are closing by then, once what was written is sent.
 [[nodiscard]] Task<RelayResult> relay(StreamPair first, StreamPair second);
 
 }  // namespace pelton

@@ -54,8 +54,8 @@ void ServerCore::on_accept(OwnedFd socket) noexcept {
     ++connection_count_;
     SocketTransport::open(loop_, std::move(socket), protocol);
   } catch (...) {
-    loop_.call_exception_handler({"Error on transport creation for incoming connection",
-                                  std::current_exception()});
+    loop_.call_exception_handler(
+        {"Error on transport creation for incoming connection", std::current_exception()});
   }
 }
 
@@ -112,12 +112,14 @@ std::vector<int> ServerCore::sockets() const {
 
 Server& Server::operator=(Server&& other) noexcept {
   if (this == &other) return *this;
-  if (core_) core_->close();
+  let_go();
   core_ = std::move(other.core_);
   return *this;
 }
 
-Server::~Server() {
+Server::~Server() { let_go(); }
+
+void Server::let_go() noexcept {
   if (!core_ || core_->closed()) return;
   warn_resource("unclosed " + to_string());
   core_->close();

@@ -111,8 +111,8 @@ ConnectionHandler make_handler(Handler handler) {
 }
 
 [[nodiscard]] Ref<ServerCore> listen_on(Loop& loop, ConnectionHandler handler,
-                                        const std::vector<std::string>& hosts,
-                                        std::uint16_t port, const ServerOptions& options);
+                                        const std::vector<std::string>& hosts, std::uint16_t port,
+                                        const ServerOptions& options);
 [[nodiscard]] Ref<ServerCore> listen_on_path(Loop& loop, ConnectionHandler handler,
                                              std::string_view path, const ServerOptions& options);
 [[nodiscard]] Ref<ServerCore> listen_on_socket(Loop& loop, ConnectionHandler handler,
@@ -162,12 +162,12 @@ class [[nodiscard]] Server {
   /// The bound addresses, in the order of sockets().
   [[nodiscard]] std::vector<SocketAddress> addresses() const;
   /// Connections that are open now.
-  [[nodiscard]] std::size_t connection_count() const noexcept {
-    return core_->connection_count();
-  }
+  [[nodiscard]] std::size_t connection_count() const noexcept { return core_->connection_count(); }
   [[nodiscard]] std::string to_string() const;
 
  private:
+  void let_go() noexcept;
+
   Ref<detail::ServerCore> core_;
 };
 
@@ -188,27 +188,27 @@ Server start_server(Handler handler, std::string_view host, std::uint16_t port,
 template <class Handler>
 Server start_server(Handler handler, const std::vector<std::string>& hosts, std::uint16_t port,
                     const ServerOptions& options = {}) {
-  return Server(detail::listen_on(Loop::running(), detail::make_handler(std::move(handler)),
-                                  hosts, port, options));
+  return Server(detail::listen_on(Loop::running(), detail::make_handler(std::move(handler)), hosts,
+                                  port, options));
 }
 /// The same on a bound stream socket (asyncio's sock=), which the server owns from then on.
 template <class Handler>
 Server start_server(Handler handler, OwnedFd sock, const ServerOptions& options = {}) {
-  return Server(detail::listen_on_socket(
-      Loop::running(), detail::make_handler(std::move(handler)), std::move(sock), false, options));
+  return Server(detail::listen_on_socket(Loop::running(), detail::make_handler(std::move(handler)),
+                                         std::move(sock), false, options));
 }
 /// Listens on a unix socket. A stale socket file is replaced; a leading NUL is an abstract name.
 /// \throws OSError "Address 'PATH' is already in use"
 template <class Handler>
 Server start_unix_server(Handler handler, std::string_view path,
                          const ServerOptions& options = {}) {
-  return Server(detail::listen_on_path(
-      Loop::running(), detail::make_handler(std::move(handler)), path, options));
+  return Server(detail::listen_on_path(Loop::running(), detail::make_handler(std::move(handler)),
+                                       path, options));
 }
 template <class Handler>
 Server start_unix_server(Handler handler, OwnedFd sock, const ServerOptions& options = {}) {
-  return Server(detail::listen_on_socket(
-      Loop::running(), detail::make_handler(std::move(handler)), std::move(sock), true, options));
+  return Server(detail::listen_on_socket(Loop::running(), detail::make_handler(std::move(handler)),
+                                         std::move(sock), true, options));
 }
 
 }  // namespace pelton

@@ -28,9 +28,8 @@ class StreamWriter {
   void write(Bytes data) { transport_->write(std::move(data)); }
   /// Takes a string or vector over.
   template <class Container>
-    requires(std::same_as<Container, std::string> ||
-             std::same_as<Container, std::vector<std::byte>>)
-  void write(Container&& data) {
+  requires(std::same_as<Container, std::string> ||
+           std::same_as<Container, std::vector<std::byte>>) void write(Container&& data) {
     transport_->write(Bytes::adopt(std::forward<Container>(data)));
   }
   /// Queues a copy.

@@ -15,4 +15,3 @@ struct cpu_time {
 
 // Adds up /proc/PID/task/*/schedstat. False with errno set if the process cannot be read.
 bool cpu_time_of(pid_t pid, struct cpu_time* time);
-

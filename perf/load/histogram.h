@@ -46,4 +46,3 @@ static inline double histogram_quantile(const struct histogram* h, double fracti
   }
   return (double)h->highest;
 }
-

@@ -29,4 +29,3 @@ int peer_signal_fd(void);
 
 // Prints the one line that tells a script where to connect, and flushes it.
 void peer_announce(int listen_fd);
-

@@ -1,0 +1,241 @@
+// SocketTransport: a loop that closes under transports in every state, and handles that outlive it.
+#include <pelton/proto/socket_transport.hpp>
+
+#include <doctest/doctest.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+
+#include <support/log_capture.hpp>
+#include <support/transports.hpp>
+
+namespace {
+
+using namespace pelton;
+using namespace pelton::test;
+
+Bytes bytes_of(std::size_t size) { return Bytes::adopt(pattern(0, size)); }
+
+using Act = std::function<void(Loop&, Connection&)>;
+
+/// Each brings a connection, which was not opened yet, into the state of its name.
+const std::map<std::string, Act>& states() {
+  static const std::map<std::string, Act> all{
+      {"starting", [](Loop& loop, Connection& one) { one.open(loop); }},
+      {"starting and aborted",
+       [](Loop& loop, Connection& one) {
+         one.open(loop);
+         one.transport->abort();
+       }},
+      {"reading",
+       [](Loop& loop, Connection& one) {
+         one.open(loop, tcp_sockets());
+         run_turns(loop, 3);
+       }},
+      {"reading what has come",
+       [](Loop& loop, Connection& one) {
+         one.open(loop);
+         run_turns(loop, 3);
+         write_available(one.peer, "unheard");
+       }},
+      {"pausing",
+       [](Loop& loop, Connection& one) {
+         one.open(loop);
+         run_turns(loop, 3);
+         one.transport->pause_reading();
+       }},
+      {"paused with held data",
+       [](Loop& loop, Connection& one) {
+         one.open(loop);
+         run_turns(loop, 3);
+         one.protocol->on_data = [&](const Bytes&) { one.transport->pause_reading(); };
+         write_available(one.peer, pattern(0, 3'000));
+         CHECK(run_until(loop, [&] { return one.protocol->received > 0; }));
+         run_turns(loop, 3);
+       }},
+      {"about to deliver held data",
+       [](Loop& loop, Connection& one) {
+         states().at("paused with held data")(loop, one);
+         one.transport->resume_reading();
+       }},
+      {"with a send in flight",
+       [](Loop& loop, Connection& one) {
+         one.open(loop, small_unix_sockets());
+         one.transport->write(bytes_of(300'000));
+         run_turns(loop, 3);
+       }},
+      {"with a send of many pieces in flight",
+       [](Loop& loop, Connection& one) {
+         one.open(loop, small_unix_sockets());
+         for (int index = 0; index < 100; ++index) one.transport->write(bytes_of(5'000));
+         run_turns(loop, 3);
+       }},
+      {"with an unsent queue",
+       [](Loop& loop, Connection& one) {
+         one.open(loop);
+         run_turns(loop, 3);
+         one.transport->write(bytes_of(10));
+       }},
+      {"closing with a queue",
+       [](Loop& loop, Connection& one) {
+         states().at("with a send in flight")(loop, one);
+         one.transport->close();
+         run_turns(loop, 3);
+       }},
+      {"closed in the last turn",
+       [](Loop& loop, Connection& one) {
+         states().at("reading")(loop, one);
+         one.transport->close();
+       }},
+      {"aborted in the last turn",
+       [](Loop& loop, Connection& one) {
+         states().at("with a send in flight")(loop, one);
+         one.transport->abort();
+       }},
+      {"half closed by the peer",
+       [](Loop& loop, Connection& one) {
+         one.protocol->keep_open = true;
+         states().at("reading")(loop, one);
+         must(shutdown_socket(one.peer.get(), SHUT_WR));
+         CHECK(run_until(loop, [&] { return one.protocol->count("eof") == 1; }));
+       }},
+      {"reset by the peer",
+       [](Loop& loop, Connection& one) {
+         states().at("reading")(loop, one);
+         reset_connection(one.peer);
+       }},
+  };
+  return all;
+}
+
+/// Everything that a handle allows once its loop is gone.
+void use_after_the_end(Transport& transport) {
+  const LogCapture log;
+  CHECK(transport.is_closing());
+  CHECK_FALSE(transport.is_reading());
+  for (int index = 0; index < 6; ++index) {
+    transport.write(bytes_of(100'000));
+    transport.write_copy(bytes_of(100).span());
+  }
+  CHECK(log.has("socket.send() raised exception."));
+  transport.set_write_buffer_limits(0, 0);
+  transport.pause_reading();
+  transport.resume_reading();
+  transport.write_eof();
+  transport.close();
+  transport.abort();
+  transport.set_protocol(make_ref<RecordingProtocol>());
+  CHECK(transport.get_write_buffer_size() == 0);
+  CHECK(std::get<int>(transport.get_extra_info("socket", -1)) == -1);
+  CHECK(std::get<int>(transport.get_extra_info("peername", -1)) == -1);
+}
+
+TEST_CASE("a loop that closes ends a transport in any state without another call to it") {
+  for (const auto& [name, reach] : states()) {
+    CAPTURE(name);
+    const int descriptors = open_descriptors();
+    Connection one;
+    std::optional<Loop> loop(std::in_place, small_options());
+    reach(*loop, one);
+    const std::string story = one.protocol->story();
+    const LogCapture log;
+    const bool closing = one.transport->is_closing();
+    loop->close();
+    CHECK(log.has("ResourceWarning: loop is closed") == !closing);
+    CHECK(loop->operations_in_flight() == 0);
+    CHECK(loop->stats().connections_opened == loop->stats().connections_closed);
+    CHECK(one.transport->ref_count() == 1);  // ours
+    CHECK(one.protocol->ref_count() == 1);
+    loop.reset();
+    CHECK(one.protocol->story() == story);
+    CHECK_FALSE(one.lost());
+    use_after_the_end(*one.transport);
+    CHECK(one.protocol->violations.empty());
+    one.peer.reset();
+    one.transport.reset();
+    CHECK(open_descriptors() == descriptors);
+  }
+}
+
+TEST_CASE("a loop that closes ends transports in all states together") {
+  const LogCapture log;
+  const int descriptors = open_descriptors();
+  {
+    std::vector<std::unique_ptr<Connection>> all;
+    Loop loop(small_options(2, 512));
+    for (int round = 0; round < 4; ++round) {
+      for (const auto& [name, reach] : states()) {
+        all.push_back(std::make_unique<Connection>());
+        reach(loop, *all.back());
+      }
+    }
+    loop.close();
+    CHECK(loop.operations_in_flight() == 0);
+    CHECK(loop.stats().connections_opened == loop.stats().connections_closed);
+    CHECK(loop.stats().connections_opened == all.size());
+    CHECK(loop.stats().impossible == 0);
+    for (const auto& one : all) {
+      CHECK(one->protocol->violations.empty());
+      CHECK(one->transport->ref_count() == 1);
+    }
+  }
+  CHECK(open_descriptors() == descriptors);
+}
+
+TEST_CASE("a loop that closes ends transports that wait for a buffer") {
+  const LogCapture log;
+  for (const int turns_before : {0, 1, 2, 3, 5, 8}) {
+    CAPTURE(turns_before);
+    std::vector<std::unique_ptr<Connection>> all;
+    Loop loop(small_options(1, 64));
+    for (int index = 0; index < 20; ++index) {
+      all.push_back(std::make_unique<Connection>());
+      all.back()->open(loop);
+      write_available(all.back()->peer, pattern(0, 5'000));
+    }
+    run_turns(loop, 2 + turns_before);
+    loop.close();
+    CHECK(loop.operations_in_flight() == 0);
+    CHECK(loop.stats().connections_closed == all.size());
+    for (const auto& one : all) CHECK(one->protocol->violations.empty());
+  }
+}
+
+TEST_CASE("bytes that were received outlive the transport and the loop") {
+  Connection one;
+  one.protocol->keep_buffers = true;
+  {
+    const LogCapture log;
+    Loop loop(small_options());
+    one.open(loop);
+    write_available(one.peer, pattern(0, 10'000));
+    CHECK(run_until(loop, [&] { return one.protocol->received == 10'000; }));
+    CHECK(loop.buffers().lent() > 0);
+  }
+  one.transport.reset();
+  std::string kept;
+  for (const Bytes& bytes : one.protocol->buffers) kept += bytes.view();
+  CHECK(kept == pattern(0, 10'000));
+}
+
+TEST_CASE("transports whose protocols hold each other end with their loop") {
+  const LogCapture log;
+  Loop loop(small_options());
+  auto sockets = unix_sockets();
+  Connection left;
+  Connection right;
+  left.transport = SocketTransport::open(loop, std::move(sockets.first), left.protocol);
+  right.transport = SocketTransport::open(loop, std::move(sockets.second), right.protocol);
+  left.protocol->on_data = [other = right.transport](const Bytes& data) { other->write(data); };
+  right.protocol->on_data = [other = left.transport](const Bytes& data) { other->write(data); };
+  left.transport->write(bytes_of(1'000));  // goes round for ever
+  CHECK(run_until(loop, [&] { return right.protocol->received > 50'000; }));
+  left = Connection();
+  right = Connection();
+  loop.close();
+  CHECK(loop.operations_in_flight() == 0);
+  CHECK(loop.stats().connections_closed == 2);
+}
+
+}  // namespace
