@@ -177,7 +177,7 @@ bool ReadExactly::attempt() {
 
 ReadUntil::ReadUntil(Ref<ReaderCore> core, std::vector<std::string_view> separators)
     : ReadOperation(std::move(core), "readuntil"), several_(std::move(separators)) {
-  std::ranges::stable_sort(several_, {}, &std::string_view::size);
+  std::ranges::sort(several_, {}, &std::string_view::size);
 }
 
 std::size_t ReadUntil::shortest() const noexcept {

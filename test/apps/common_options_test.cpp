@@ -1,13 +1,13 @@
 // The command line of the server programs: what it accepts, what it refuses, and with which exit
 // status.
-#include <CLI/CLI.hpp>
 #include <doctest/doctest.h>
+#include <CLI/CLI.hpp>
 
 #include <iostream>
 #include <sstream>
 
-#include "apps/common.hpp"
 #include <support/message_of.hpp>
+#include "apps/common.hpp"
 
 namespace {
 
@@ -48,8 +48,8 @@ Outcome run(std::vector<std::string> arguments, const std::function<int()>& serv
   for (std::string& argument : arguments) pointers.push_back(argument.data());
   const Divert out(std::cout);
   const Divert error(std::cerr);
-  outcome.status = apps::run_command_line(
-      app, static_cast<int>(pointers.size()), pointers.data(), [&] {
+  outcome.status =
+      apps::run_command_line(app, static_cast<int>(pointers.size()), pointers.data(), [&] {
         outcome.served = true;
         return serve ? serve() : 0;
       });
@@ -75,10 +75,26 @@ TEST_CASE("an address alone is a command line, with the documented defaults") {
 }
 
 TEST_CASE("every option is read") {
-  const Outcome outcome =
-      run({"-l", ":1", "--listen", "unix:/x", "-t", "3", "--engine", "uring", "--busy-poll", "off",
-           "--buffers", "64", "--buffer-size", "4096", "--limit", "1000", "--backlog", "7",
-           "--drain-timeout", "0.5"});
+  const Outcome outcome = run({"-l",
+                               ":1",
+                               "--listen",
+                               "unix:/x",
+                               "-t",
+                               "3",
+                               "--engine",
+                               "uring",
+                               "--busy-poll",
+                               "off",
+                               "--buffers",
+                               "64",
+                               "--buffer-size",
+                               "4096",
+                               "--limit",
+                               "1000",
+                               "--backlog",
+                               "7",
+                               "--drain-timeout",
+                               "0.5"});
   CHECK(outcome.status == 0);
   const ServerConfig& config = outcome.config;
   CHECK(config.listen == std::vector<std::string>{":1", "unix:/x"});

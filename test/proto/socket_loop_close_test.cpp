@@ -19,92 +19,78 @@ Bytes bytes_of(std::size_t size) { return Bytes::adopt(pattern(0, size)); }
 
 using Act = std::function<void(Loop&, Connection&)>;
 
-/// Each brings a connection, which was not opened yet, into the state of its name.
+/// These bring a connection, which was not opened yet, into the states of their names.
+void reach_reading(Loop& loop, Connection& one) {
+  one.open(loop, tcp_sockets());
+  run_turns(loop, 3);
+}
+
+void reach_held_data(Loop& loop, Connection& one) {
+  one.open(loop);
+  run_turns(loop, 3);
+  one.protocol->on_data = [&](const Bytes&) { one.transport->pause_reading(); };
+  write_available(one.peer, pattern(0, 3'000));
+  CHECK(run_until(loop, [&] { return one.protocol->received > 0; }));
+  run_turns(loop, 3);
+}
+
+void reach_send_in_flight(Loop& loop, Connection& one) {
+  one.open(loop, small_unix_sockets());
+  one.transport->write(bytes_of(300'000));
+  run_turns(loop, 3);
+}
+
+void reach_message_in_flight(Loop& loop, Connection& one) {
+  one.open(loop, small_unix_sockets());
+  for (int index = 0; index < 100; ++index) one.transport->write(bytes_of(5'000));
+  run_turns(loop, 3);
+}
+
+void reach_half_closed(Loop& loop, Connection& one) {
+  one.protocol->keep_open = true;
+  reach_reading(loop, one);
+  must(shutdown_socket(one.peer.get(), SHUT_WR));
+  CHECK(run_until(loop, [&] { return one.protocol->count("eof") == 1; }));
+}
+
+/// A state that is reached from another one by what is done in the turn in which the loop closes.
+Act then(const Act& before, const std::function<void(Connection&)>& last) {
+  return [=](Loop& loop, Connection& one) {
+    before(loop, one);
+    last(one);
+  };
+}
+
 const std::map<std::string, Act>& states() {
+  const Act open = [](Loop& loop, Connection& one) { one.open(loop); };
+  const Act close_queue = [](Loop& loop, Connection& one) {
+    reach_send_in_flight(loop, one);
+    one.transport->close();
+    run_turns(loop, 3);
+  };
+  const auto abort = [](Connection& one) { one.transport->abort(); };
+  const auto close = [](Connection& one) { one.transport->close(); };
+  const auto pause = [](Connection& one) { one.transport->pause_reading(); };
+  const auto resume = [](Connection& one) { one.transport->resume_reading(); };
+  const auto write = [](Connection& one) { one.transport->write(bytes_of(10)); };
+  const auto send = [](Connection& one) { write_available(one.peer, "unheard"); };
+  const auto reset = [](Connection& one) { reset_connection(one.peer); };
   static const std::map<std::string, Act> all{
-      {"starting", [](Loop& loop, Connection& one) { one.open(loop); }},
-      {"starting and aborted",
-       [](Loop& loop, Connection& one) {
-         one.open(loop);
-         one.transport->abort();
-       }},
-      {"reading",
-       [](Loop& loop, Connection& one) {
-         one.open(loop, tcp_sockets());
-         run_turns(loop, 3);
-       }},
-      {"reading what has come",
-       [](Loop& loop, Connection& one) {
-         one.open(loop);
-         run_turns(loop, 3);
-         write_available(one.peer, "unheard");
-       }},
-      {"pausing",
-       [](Loop& loop, Connection& one) {
-         one.open(loop);
-         run_turns(loop, 3);
-         one.transport->pause_reading();
-       }},
-      {"paused with held data",
-       [](Loop& loop, Connection& one) {
-         one.open(loop);
-         run_turns(loop, 3);
-         one.protocol->on_data = [&](const Bytes&) { one.transport->pause_reading(); };
-         write_available(one.peer, pattern(0, 3'000));
-         CHECK(run_until(loop, [&] { return one.protocol->received > 0; }));
-         run_turns(loop, 3);
-       }},
-      {"about to deliver held data",
-       [](Loop& loop, Connection& one) {
-         states().at("paused with held data")(loop, one);
-         one.transport->resume_reading();
-       }},
-      {"with a send in flight",
-       [](Loop& loop, Connection& one) {
-         one.open(loop, small_unix_sockets());
-         one.transport->write(bytes_of(300'000));
-         run_turns(loop, 3);
-       }},
-      {"with a send of many pieces in flight",
-       [](Loop& loop, Connection& one) {
-         one.open(loop, small_unix_sockets());
-         for (int index = 0; index < 100; ++index) one.transport->write(bytes_of(5'000));
-         run_turns(loop, 3);
-       }},
-      {"with an unsent queue",
-       [](Loop& loop, Connection& one) {
-         one.open(loop);
-         run_turns(loop, 3);
-         one.transport->write(bytes_of(10));
-       }},
-      {"closing with a queue",
-       [](Loop& loop, Connection& one) {
-         states().at("with a send in flight")(loop, one);
-         one.transport->close();
-         run_turns(loop, 3);
-       }},
-      {"closed in the last turn",
-       [](Loop& loop, Connection& one) {
-         states().at("reading")(loop, one);
-         one.transport->close();
-       }},
-      {"aborted in the last turn",
-       [](Loop& loop, Connection& one) {
-         states().at("with a send in flight")(loop, one);
-         one.transport->abort();
-       }},
-      {"half closed by the peer",
-       [](Loop& loop, Connection& one) {
-         one.protocol->keep_open = true;
-         states().at("reading")(loop, one);
-         must(shutdown_socket(one.peer.get(), SHUT_WR));
-         CHECK(run_until(loop, [&] { return one.protocol->count("eof") == 1; }));
-       }},
-      {"reset by the peer",
-       [](Loop& loop, Connection& one) {
-         states().at("reading")(loop, one);
-         reset_connection(one.peer);
-       }},
+      {"starting", open},
+      {"starting and aborted", then(open, abort)},
+      {"reading", reach_reading},
+      {"reading what has come", then(reach_reading, send)},
+      {"pausing", then(reach_reading, pause)},
+      {"paused with held data", reach_held_data},
+      {"about to deliver held data", then(reach_held_data, resume)},
+      {"with a send in flight", reach_send_in_flight},
+      {"with a send of many pieces in flight", reach_message_in_flight},
+      {"with an unsent queue", then(reach_reading, write)},
+      {"closing with a queue", close_queue},
+      {"closed in the last turn", then(reach_reading, close)},
+      {"aborted in the last turn", then(reach_send_in_flight, abort)},
+      {"half closed by the peer", reach_half_closed},
+      {"reset by the peer", then(reach_reading, reset)},
   };
   return all;
 }

@@ -127,7 +127,7 @@ struct Situation {
 
   void in(std::string_view callback, const std::function<void()>& act) {
     RecordingProtocol& protocol = *one.protocol;
-    protocol.on_made = [=, this](Transport& transport) {
+    protocol.on_made = [=](Transport& transport) {
       transport.set_write_buffer_limits(10, 0);
       if (callback == "connection_made") return act();
       transport.write(Bytes::copy(std::string_view("more than ten bytes")));

@@ -102,8 +102,8 @@ TEST_CASE("a family restricts the addresses") {
   const Acceptor acceptor;
   StreamLoop loop;
   const auto main = [&]() -> Task<> {
-    StreamPair pair =
-        co_await open_connection("localhost", acceptor.address().port(), {.family = AF_INET});
+    const ConnectOptions options{.family = AF_INET};
+    StreamPair pair = co_await open_connection("localhost", acceptor.address().port(), options);
     co_await close(pair.writer);
   };
   loop.run(main());
@@ -253,10 +253,12 @@ TEST_CASE("the limit is the reader's") {
   const Acceptor acceptor;
   StreamLoop loop;
   const auto main = [&]() -> Task<> {
-    StreamPair pair = co_await dial(acceptor.address(), {.limit = 7});
+    ConnectOptions options{.limit = 7};
+    StreamPair pair = co_await dial(acceptor.address(), options);
     CHECK(pair.reader.limit() == 7);
     co_await close(pair.writer);
-    const auto error = co_await raised_by(dial(acceptor.address(), {.limit = 0}));
+    options.limit = 0;
+    const auto error = co_await raised_by(dial(acceptor.address(), options));
     CHECK(describe(error) == "Limit cannot be <= 0");
   };
   loop.run(main());

@@ -170,7 +170,8 @@ TEST_CASE("abort_clients: ends connections whose data nobody takes") {
   };
   const auto main = [&]() -> Task<> {
     Server server = start_server(handler, "127.0.0.1", 0);
-    StreamPair pair = co_await dial(server.addresses().front(), {.limit = 4096});
+    const ConnectOptions options{.limit = 4096};
+    StreamPair pair = co_await dial(server.addresses().front(), options);
     co_await until([&] { return served.has_value(); });
     set_buffer(std::get<int>(served->writer.get_extra_info("socket")), SO_SNDBUF, 65536);
     set_buffer(std::get<int>(pair.writer.get_extra_info("socket")), SO_RCVBUF, 65536);

@@ -100,6 +100,7 @@ TEST_CASE("multiple_drain: every one of ten that drain is released") {
 TEST_CASE("drain_raises: writing and draining to a dead peer comes to an end") {
   const PeerServer server([](Peer& peer) { peer.close(); });
   StreamLoop loop;
+  const LogCapture log;  // the writer may die open
   const auto main = [&]() -> Task<> {
     StreamPair pair = co_await dial(server.address());
     for (;;) {

@@ -79,8 +79,8 @@ TEST_CASE("the first loss counts") {
 
 TEST_CASE("drain does not wait while writing is not paused") {
   Connection connection;
+  bool turned = false;
   const auto main = [&]() -> Task<> {
-    bool turned = false;
     connection.loop.loop().call_soon([&] { turned = true; });
     for (int count = 0; count < 100; ++count) co_await connection.writer->drain();
     CHECK_FALSE(turned);

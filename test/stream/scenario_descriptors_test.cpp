@@ -1,7 +1,7 @@
 // Scenario: no descriptor is left while clients wait to be accepted.
 //
-// Runs in a forked child, whose limit of descriptors it lowers. Those who connect made their
-// sockets before.
+// Runs in a forked child, whose limit of descriptors it lowers and uses up. Those who connect made
+// their sockets before.
 // Neighbours: engine/listener.hpp, which pauses; scenario_end_test.cpp.
 #include <doctest/doctest.h>
 #include <sys/resource.h>
@@ -75,12 +75,14 @@ struct Starved {
   Verdict verdict;
   std::vector<OwnedFd> clients;
   std::vector<OwnedFd> waiting;
+  std::vector<OwnedFd> fillers;  ///< all descriptors that were left
 
   void connect(const OwnedFd& socket, const SocketAddress& address) {
     static_cast<void>(::connect(socket.get(), address.data(), address.size()));
   }
 
   Task<> run() {
+    limit_descriptors(64);  // now: an accept keeps the limit of the time when it was armed
     Server server = start_server(echo, "127.0.0.1", 0);
     const SocketAddress address = server.addresses().front();
     for (int count = 0; count < 5; ++count) {
@@ -89,7 +91,7 @@ struct Starved {
     }
     co_await until([&] { return server.connection_count() == 5; });
     for (int count = 0; count < 3; ++count) waiting.push_back(prepared());
-    limit_descriptors(static_cast<rlim_t>(waiting.back().get()) + 1);
+    for (int fd = 0; (fd = ::dup(STDIN_FILENO)) >= 0;) fillers.emplace_back(fd);
     for (const OwnedFd& socket : waiting) connect(socket, address);
 
     co_await until([&] { return loop.stats().accept_pauses > 0; });
@@ -108,7 +110,7 @@ struct Starved {
     verdict.expect(Loop::time() - freed < 900ms, "at once");
 
     // One that comes free unseen is found after a second.
-    limit_descriptors(1024);
+    fillers.clear();
     verdict.expect(co_await echoes(loop, waiting[1]), "the second that waited is served");
     verdict.expect(co_await echoes(loop, waiting[2]), "the third that waited is served");
     clients.clear();

@@ -80,6 +80,7 @@ TEST_CASE("start_serving = false refuses connections until it is called, twice i
   CHECK(server.is_serving());
   check_echo(loop, address);
   server.close();
+  loop.run(wait_closed(server));
 }
 
 TEST_CASE("a closed server says so, has no sockets, and stays closed") {
@@ -146,6 +147,7 @@ TEST_CASE("serve_forever that is cancelled twice does not wait for connections")
   CHECK(serving.done());
   CHECK(serving.cancelled());
   server.abort_clients();
+  loop.run(wait_closed(server));
 }
 
 TEST_CASE("wait_closed waits for the close, even without connections, and can be cancelled") {
@@ -190,6 +192,7 @@ TEST_CASE("a server that dies or is assigned to open is closed, with a warning")
   first = std::move(second);
   CHECK_THROWS_AS(loop.run(dial(address)), ConnectionRefusedError);
   check_echo(loop, first.addresses().front());
+  loop.run(until([&] { return first.connection_count() == 0; }));
   const std::string other = first.to_string();
   { const Server dying = std::move(first); }
   CHECK(log.lines() == std::vector<std::string>{"ResourceWarning: unclosed " + text,
@@ -198,8 +201,8 @@ TEST_CASE("a server that dies or is assigned to open is closed, with a warning")
 
 TEST_CASE("what a coroutine handler raises is reported and closes its connection") {
   const auto handler = [](StreamReader reader, StreamWriter writer) -> Task<> {
-    StreamWriter* const kept = new StreamWriter(std::move(writer));  // it does not die with us
-    Loop::running().call_later(std::chrono::milliseconds(20), [kept] { delete kept; });
+    const auto kept = std::make_shared<StreamWriter>(std::move(writer));  // it outlives us
+    Loop::running().call_later(std::chrono::seconds(1), [kept] {});
     static_cast<void>(reader);
     throw ValueError("broken");
     co_return;
@@ -220,6 +223,7 @@ TEST_CASE("a handler that is cancelled closes its connection in silence") {
     static_cast<void>(co_await reader.read(1));
     writer.close();
   };
+  const LogCapture log;  // the writer dies open
   CHECK(failing(handler).empty());
 }
 
@@ -260,6 +264,7 @@ TEST_CASE("a handler may be an object that cannot be called const") {
   Server server = loop.run(start(Counting()));
   check_echo(loop, server.addresses().front());
   server.close();
+  loop.run(wait_closed(server));
 }
 
 TEST_CASE("the limit and TCP_NODELAY reach each connection") {
@@ -299,7 +304,8 @@ TEST_CASE("close_clients flushes, abort_clients drops") {
     CHECK(co_await flushed.reader.read() == pattern(1'000'000));
     co_await close(flushed.writer);
     co_await until([&] { return server.connection_count() == 0; });
-    StreamPair dropped = co_await dial(server.addresses().front(), {.limit = 1});
+    const ConnectOptions options{.limit = 1};
+    StreamPair dropped = co_await dial(server.addresses().front(), options);
     co_await until([&] { return server.connection_count() == 1; });
     server.abort_clients();
     co_await until([&] { return server.connection_count() == 0; });
