@@ -114,6 +114,7 @@ class Worker {
   [[nodiscard]] const RingInfo& ring_info() const noexcept { return ring_info_; }
 
  private:
+  class Presence;
   void tell_ready(std::exception_ptr error);
   Task<> serve();
   Task<> drain();
@@ -129,6 +130,7 @@ class Worker {
   Loop* loop_ = nullptr;  ///< guarded by mutex_: null before and after
   std::optional<Future<>> stop_;
   std::vector<Server> servers_;
+  bool stop_requested_ = false;  ///< guarded by mutex_
   bool told_ready_ = false;
 };
 
@@ -169,23 +171,37 @@ class Program {
   std::exception_ptr error_;  ///< guarded by mutex_: the first that a worker met
 };
 
+/// Makes a worker's loop known to other threads, for as long as it may be called.
+class Worker::Presence {
+ public:
+  Presence(Worker& worker, Loop& loop) : worker_(worker) {
+    const std::lock_guard lock(worker_.mutex_);
+    worker_.loop_ = &loop;
+    worker_.stop_.emplace(loop);
+    if (worker_.stop_requested_) worker_.stop_->set_result();
+  }
+  ~Presence() {
+    const std::lock_guard lock(worker_.mutex_);
+    worker_.stop_.reset();
+    worker_.loop_ = nullptr;
+  }
+  Presence(const Presence&) = delete;
+  Presence& operator=(const Presence&) = delete;
+
+ private:
+  Worker& worker_;
+};
+
 void Worker::run() {
   try {
     Runner runner(program_.loop_options());
     ring_info_ = runner.loop().ring_info();
     {
-      const std::lock_guard lock(mutex_);
-      loop_ = &runner.loop();
-      stop_.emplace(runner.loop());
-    }
-    try {
-      runner.run(serve());
-    } catch (const Cancelled&) {
-    }
-    {
-      const std::lock_guard lock(mutex_);
-      stop_.reset();
-      loop_ = nullptr;
+      const Presence presence(*this, runner.loop());
+      try {
+        runner.run(serve());
+      } catch (const Cancelled&) {
+      }
     }
     runner.loop().cancel_all_tasks();
     remains_.buffers_lent = runner.loop().buffers().lent();
@@ -194,6 +210,7 @@ void Worker::run() {
     remains_.operations_in_flight = runner.loop().operations_in_flight();
   } catch (...) {
     tell_ready(std::current_exception());
+    program_.stop_all();  // a server that lost a thread is not the one that was asked for
   }
 }
 
@@ -260,7 +277,8 @@ void Worker::abort_clients() {
 /// The first request begins to drain; another one ends the connections that are left.
 void Worker::request_stop() {
   const std::lock_guard lock(mutex_);
-  if (!loop_) return;
+  stop_requested_ = true;
+  if (!loop_) return;  // not yet, and it will see the request; or not any more
   loop_->call_soon_threadsafe([this] {
     if (!stop_) return;
     if (!stop_->done()) return stop_->set_result();
@@ -308,11 +326,16 @@ int Program::run() {
     workers_.push_back(std::make_unique<Worker>(*this, std::move(listeners)));
   }
   std::vector<std::jthread> threads;
-  for (std::size_t index = 1; index < workers_.size(); ++index) {
-    threads.emplace_back([worker = workers_[index].get()] { worker->run(); });
+  {
+    struct StopAll {
+      Program& program;
+      ~StopAll() { program.stop_all(); }
+    } const stop{*this};  // where a thread cannot be made or the first fails, the others must end
+    for (std::size_t index = 1; index < workers_.size(); ++index) {
+      threads.emplace_back([worker = workers_[index].get()] { worker->run(); });
+    }
+    workers_.front()->run();
   }
-  workers_.front()->run();
-  stop_all();  // where the first worker failed, the others serve still
   threads.clear();
   if (error_) std::rethrow_exception(error_);
   print_remains(descriptors_before);

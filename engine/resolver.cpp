@@ -108,7 +108,14 @@ Result<std::vector<SocketAddress>> resolve_blocking(const ResolveRequest& reques
     if (request.has_host && has_nul(request.host)) return resolver_error(EAI_NONAME);
     if (has_nul(request.service_or_port)) return resolver_error(EAI_SERVICE);
     if (is_bad_port(request.service_or_port)) return resolver_error(EAI_SERVICE);
-    return ask_getaddrinfo(request);
+    auto found = ask_getaddrinfo(request);
+    // RFC 6761: "localhost" is the loopback also on a host without an /etc/hosts.
+    if (found || !request.has_host || request.host != "localhost") return found;
+    if (request.flags & AI_NUMERICHOST) return found;
+    ResolveRequest loopback = request;
+    loopback.has_host = false;
+    loopback.flags &= ~AI_PASSIVE;
+    return ask_getaddrinfo(loopback);
   } catch (...) {
     return errno_result(ENOMEM);
   }

@@ -28,6 +28,7 @@ namespace {
 
 constexpr std::uint32_t writes_after_loss_logged = 5;  // asyncio's LOG_THRESHOLD
 constexpr std::size_t send_bytes_max = 1U << 30;
+constexpr std::size_t kept_bytes_max = 16 * 1024;  // memory for so much is not given back and taken
 
 }  // namespace
 
@@ -136,6 +137,7 @@ void SocketTransport::on_sent(int res) noexcept {
   if (flow_.shrank(queue_.size())) {
     call_protocol([](Protocol& protocol) { protocol.resume_writing(); });
   }
+  if (queue_.empty() && sending_bytes_ > kept_bytes_max) queue_.trim();
   if (!queue_.empty()) {
     loop_.at_end_of_turn(*this);
   } else if (eof_requested_ && !closing_) {

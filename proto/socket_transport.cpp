@@ -33,12 +33,15 @@ SocketTransport::SocketTransport(Loop& loop, OwnedFd socket, Ref<Protocol> proto
 SocketTransport::~SocketTransport() { PELTON_ASSERT(ended_); }
 
 ExtraInfo SocketTransport::get_extra_info(std::string_view name, ExtraInfo fallback) const {
+  if (name == "peername" && peer_) return *peer_;
   if (!socket_) return fallback;
   if (name == "socket") return socket_.get();
   if (name != "sockname" && name != "peername") return fallback;
-  const auto address =
-      name == "sockname" ? local_address(socket_.get()) : peer_address(socket_.get());
-  return address ? ExtraInfo(*address) : fallback;
+  const bool peer = name == "peername";
+  const auto address = peer ? peer_address(socket_.get()) : local_address(socket_.get());
+  if (!address) return fallback;
+  if (peer) peer_ = std::make_unique<SocketAddress>(*address);
+  return *address;
 }
 
 /// The turns that this transport asked for: its beginning, held data, its end.

@@ -12,6 +12,8 @@
 // engine/buffers.hpp, where leases come from and where an exhausted receive parks.
 #pragma once
 
+#include <memory>
+
 #include <pelton/engine/chain.hpp>
 #include <pelton/engine/loop.hpp>
 #include <pelton/engine/socket.hpp>
@@ -105,6 +107,7 @@ class SocketTransport final : public Transport,
 
   Loop& loop_;
   OwnedFd socket_;
+  mutable std::unique_ptr<SocketAddress> peer_;  ///< once asked for, it is known to the end
   Ref<Protocol> protocol_;
   Op receive_{receive_kind, this};
   Op send_{send_kind, this};

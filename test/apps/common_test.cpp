@@ -110,4 +110,34 @@ TEST_CASE("a server serves, prints one line per address and ends with zero on SI
   }
 }
 
+/// A server whose threads begin but those that `fails` names, in a child. \return how it ended.
+ChildEnd serve_with_failures(const std::function<bool(bool is_first)>& fails, unsigned threads) {
+  return run_in_child([&] {
+    const HandlerFactory factory = [&]() -> detail::ConnectionHandler {
+      if (fails(gettid() == getpid())) throw RuntimeError("this thread will not");
+      return detail::make_handler(hang_up);
+    };
+    const std::string message = message_of<RuntimeError>([&] {
+      static_cast<void>(apps::serve("pelton-test", config_of({"127.0.0.1:0"}, threads), factory));
+    });
+    return message == "this thread will not" ? 0 : 1;
+  });
+}
+
+TEST_CASE("a thread that cannot begin ends the program with its reason") {
+  const ChildEnd end = serve_with_failures([](bool is_first) { return !is_first; }, 3);
+  CAPTURE(end.output);
+  CAPTURE(end.signal);
+  CHECK(end.exit_status == 0);
+  CHECK(end.output.find("listening") == std::string::npos);
+}
+
+TEST_CASE("a first thread that cannot begin ends those that are yet to begin") {
+  const ChildEnd end = serve_with_failures([](bool is_first) { return is_first; }, 16);
+  CAPTURE(end.output);
+  CAPTURE(end.signal);
+  CHECK(end.exit_status == 0);
+  CHECK(end.output.find("listening") == std::string::npos);
+}
+
 }  // namespace

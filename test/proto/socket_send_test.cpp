@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <malloc.h>
 #include <sys/mman.h>
 
 #include <thread>
@@ -154,6 +155,24 @@ TEST_CASE("a piece larger than one send may be leaves in several") {
   CHECK(loop.stats().bytes_sent == size);
   CHECK_FALSE(one.protocol->failure);
   munmap(zeros, size);
+}
+
+TEST_CASE("a transport that sent much and idles keeps no memory for it") {
+  const auto heap = [] {  // a sanitizer's answers zero
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  Loop loop(small_options());
+  std::vector<Connection> all(32);
+  for (Connection& one : all) one.open(loop);
+  run_turns(loop, 3);
+  const std::size_t before = heap();
+  const std::string text = pattern(0, 100'000);
+  for (Connection& one : all) {
+    write_text(*one.transport, text);
+    CHECK(take(loop, one.peer, text.size()).size() == text.size());
+  }
+  CHECK(heap() < before + all.size() * text.size() / 8);
 }
 
 // --- write_eof ---

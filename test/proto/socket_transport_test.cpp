@@ -80,7 +80,8 @@ TEST_CASE("eof_received that answers true keeps the writing side open") {
   CHECK(loop.operations_in_flight() == idle_operations);
 }
 
-TEST_CASE("a transport tells its socket and its addresses until it is closed") {
+TEST_CASE(
+    "a transport tells its socket and its addresses until it is closed, and the peer for ever") {
   Loop loop(small_options());
   auto sockets = tcp_sockets();
   const SocketAddress local = must(local_address(sockets.first.get()));
@@ -98,6 +99,7 @@ TEST_CASE("a transport tells its socket and its addresses until it is closed") {
   one.transport->abort();
   CHECK(run_until(loop, [&] { return one.lost(); }));
   CHECK(std::get<int>(one.transport->get_extra_info("socket", -1)) == -1);
+  CHECK(std::get<SocketAddress>(one.transport->get_extra_info("peername", {})) == remote);
   CHECK(one.transport->get_protocol() == nullptr);
 }
 

@@ -155,11 +155,12 @@ TEST_CASE("a side that does not read bounds what the relay holds, and stops the 
   INFO("held " << relayed.held());
   CHECK(relayed.held() <= (128 + 128 + 16 + 64 + 16) * 1024);
   relayed.right.end_writing();
-  const std::jthread reader([&] { received = relayed.right.receive_all(); });
+  std::jthread reader([&] { received = relayed.right.receive_all(); });
   CHECK(relayed.result().bytes_from_first == data.size());
   flood.join();
-  relayed.right.close();
+  reader.join();
   CHECK(all_sent);
+  CHECK(received == data);
 }
 
 TEST_CASE("what is relayed lies in the receive buffers still") {

@@ -66,11 +66,11 @@ Task<> cancel_a_thousand() {
 // --- One coroutine for each await at which it can be destroyed ---
 
 Task<> wait_in_read(StreamPair streams, int which) {
-  if (which == 0) co_await streams.reader.read(10);
-  if (which == 1) co_await streams.reader.readexactly(10);
-  if (which == 2) co_await streams.reader.readuntil("end");
-  if (which == 3) co_await streams.reader.readline();
-  if (which == 4) co_await streams.reader.read();
+  if (which == 0) static_cast<void>(co_await streams.reader.read(10));
+  if (which == 1) static_cast<void>(co_await streams.reader.readexactly(10));
+  if (which == 2) static_cast<void>(co_await streams.reader.readuntil("end"));
+  if (which == 3) static_cast<void>(co_await streams.reader.readline());
+  if (which == 4) static_cast<void>(co_await streams.reader.read());
   if (which == 5) co_await streams.writer.wait_closed();
 }
 
