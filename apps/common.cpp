@@ -6,11 +6,13 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <atomic>
 #include <cstdio>
 #include <latch>
 #include <mutex>
 #include <thread>
 
+#include <pelton/engine/log.hpp>
 #include <pelton/engine/ring.hpp>
 
 namespace pelton::apps {
@@ -107,8 +109,8 @@ class Worker {
 
   /// Makes the loop, serves, drains, closes it. Errors are told to the program.
   void run();
-  /// Ends the serving; from any thread.
-  void request_stop();
+  /// Begins to drain; from any thread, any number of times. \param hurry  ends connections now.
+  void request_stop(bool hurry);
   [[nodiscard]] const Remains& remains() const noexcept { return remains_; }
   [[nodiscard]] const std::vector<std::string>& addresses() const noexcept { return addresses_; }
   [[nodiscard]] const RingInfo& ring_info() const noexcept { return ring_info_; }
@@ -142,12 +144,17 @@ class Program {
         config_(config),
         make_handler_(make_handler),
         loop_options_(config.loop_options()),
-        ready_(config.threads) {}
+        ready_(config.threads),
+        running_(config.threads) {}
 
   int run();
   /// A worker serves, or met `error`. \param first_word  it was not heard of before.
   void worker_ready(std::exception_ptr error, bool first_word);
-  void stop_all();
+  void stop_all(bool hurry);
+  void on_signal();
+  void worker_ended() noexcept { --running_; }
+  /// True while a worker besides the first has not ended.
+  [[nodiscard]] bool others_run() const noexcept { return running_ > 1; }
 
   [[nodiscard]] const ServerConfig& config() const noexcept { return config_; }
   [[nodiscard]] const LoopOptions& loop_options() const noexcept { return loop_options_; }
@@ -167,6 +174,8 @@ class Program {
   LoopOptions loop_options_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::latch ready_;
+  std::atomic<unsigned> running_;
+  bool signalled_ = false;
   std::mutex mutex_;
   std::exception_ptr error_;  ///< guarded by mutex_: the first that a worker met
 };
@@ -193,6 +202,10 @@ class Worker::Presence {
 };
 
 void Worker::run() {
+  struct Ended {
+    Program& program;
+    ~Ended() { program.worker_ended(); }
+  } const ended{program_};
   try {
     Runner runner(program_.loop_options());
     ring_info_ = runner.loop().ring_info();
@@ -210,7 +223,7 @@ void Worker::run() {
     remains_.operations_in_flight = runner.loop().operations_in_flight();
   } catch (...) {
     tell_ready(std::current_exception());
-    program_.stop_all();  // a server that lost a thread is not the one that was asked for
+    program_.stop_all(false);  // a server that lost a thread is not the one that was asked for
   }
 }
 
@@ -241,7 +254,7 @@ Task<> Worker::serve() {
   if (program_.is_first(*this)) {
     Loop& loop = Loop::running();
     for (const int signal_number : {SIGTERM, SIGINT}) {
-      loop.add_signal_handler(signal_number, [this] { program_.stop_all(); });
+      loop.add_signal_handler(signal_number, [this] { program_.on_signal(); });
     }
     tell_ready(nullptr);
     program_.announce();
@@ -251,6 +264,8 @@ Task<> Worker::serve() {
   const Future<> stop = *stop_;
   co_await stop;
   co_await drain();
+  // Signals are heard by the first worker's loop: it stays until the others have ended.
+  while (program_.is_first(*this) && program_.others_run()) co_await sleep(drain_poll);
   servers_.clear();
 }
 
@@ -274,15 +289,14 @@ void Worker::abort_clients() {
   for (Server& server : servers_) server.abort_clients();
 }
 
-/// The first request begins to drain; another one ends the connections that are left.
-void Worker::request_stop() {
+void Worker::request_stop(bool hurry) {
   const std::lock_guard lock(mutex_);
   stop_requested_ = true;
   if (!loop_) return;  // not yet, and it will see the request; or not any more
-  loop_->call_soon_threadsafe([this] {
+  loop_->call_soon_threadsafe([this, hurry] {
     if (!stop_) return;
-    if (!stop_->done()) return stop_->set_result();
-    abort_clients();
+    if (!stop_->done()) stop_->set_result();
+    if (hurry) abort_clients();
   });
 }
 
@@ -294,15 +308,18 @@ void Program::worker_ready(std::exception_ptr error, bool first_word) {
   if (first_word) ready_.count_down();
 }
 
-void Program::stop_all() {
-  for (const auto& worker : workers_) worker->request_stop();
+void Program::stop_all(bool hurry) {
+  for (const auto& worker : workers_) worker->request_stop(hurry);
 }
+
+/// The first signal begins to drain; another one ends the connections that are left.
+void Program::on_signal() { stop_all(std::exchange(signalled_, true)); }
 
 void Program::announce() {
   ready_.wait();
   {
     const std::lock_guard lock(mutex_);
-    if (error_) return stop_all();
+    if (error_) return stop_all(false);
   }
   const Worker& first = *workers_.front();
   const RingInfo& ring = first.ring_info();
@@ -316,6 +333,7 @@ void Program::announce() {
         ring.recv_caps ? "yes" : "no");
   }
   std::fflush(stdout);
+  for (const std::string& refusal : ring.turned_down) log(LogLevel::info, "turned down " + refusal);
 }
 
 int Program::run() {
@@ -329,7 +347,7 @@ int Program::run() {
   {
     struct StopAll {
       Program& program;
-      ~StopAll() { program.stop_all(); }
+      ~StopAll() { program.stop_all(false); }
     } const stop{*this};  // where a thread cannot be made or the first fails, the others must end
     for (std::size_t index = 1; index < workers_.size(); ++index) {
       threads.emplace_back([worker = workers_[index].get()] { worker->run(); });

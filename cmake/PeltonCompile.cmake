@@ -16,7 +16,8 @@ if(PROJECT_IS_TOP_LEVEL)
 endif()
 
 if(PELTON_SANITIZE STREQUAL "address")
-  set(pelton_sanitizers -fsanitize=address,undefined -fno-sanitize-recover=all)
+  # UBSan's look at a vptr opens a pipe: without a free descriptor, as in tests, it cries wolf.
+  set(pelton_sanitizers -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all)
 elseif(PELTON_SANITIZE STREQUAL "thread")
   set(pelton_sanitizers -fsanitize=thread)
 elseif(PELTON_SANITIZE)

@@ -50,7 +50,7 @@ void* map_anonymous(std::size_t size) noexcept {
 BufferGroup::BufferGroup(Ring& ring, const Options& options) noexcept
     : ring_(&ring),
       options_(options),
-      // A quarter is kept circulating; one buffer at least, all but one at most.
+      // A quarter is kept circulating, one buffer at least.
       pressure_below_(std::max(1U, options.count / 4)) {}
 
 BufferGroup::~BufferGroup() {

@@ -62,6 +62,7 @@ void FutureCore::rethrow() const {
 
 void FutureCore::add_done_callback(DoneCallback callback) {
   if (done()) {
+    if (!Loop::lives(future_loop_) || future_loop_->is_closed()) return;
     future_loop_->call_soon(std::move(callback));
   } else {
     callbacks_.push_back(std::move(callback));

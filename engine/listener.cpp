@@ -87,15 +87,16 @@ void Listener::on_error(int error) noexcept {
     case EAGAIN:
     case ECANCELED:
     case EPROTO:
-      return;  // armed anew
-    case EMFILE:
-    case ENFILE:
-    case ENOBUFS:
-    case ENOMEM:
-      return pause(error);
-    default:
+      return;     // armed anew
+    case EINVAL:  // shut down, by whoever shares the socket
+      return close();
+    case EBADF:
+    case ENOTSOCK:
+    case EOPNOTSUPP:
       on_trouble_(errno_code(error));
-      close();
+      return close();
+    default:  // EMFILE and its like, and what a network or a policy says now and not for ever
+      pause(error);
   }
 }
 
@@ -103,6 +104,9 @@ void Listener::pause(int error) noexcept {
   ++loop_.stats().accept_pauses;
   loop_.timers().arm(*this, Clock::now() + accept_retry_delay);
   loop_.await_descriptor(*this);
+  const TimePoint now = Clock::now();
+  if (now - last_trouble_ < accept_retry_delay) return;  // one report a second, not one a retry
+  last_trouble_ = now;
   on_trouble_(errno_code(error));
 }
 

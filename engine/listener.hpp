@@ -22,7 +22,7 @@ class Listener final : public RefCounted,
  public:
   /// Called for each connection, with a non-blocking, close-on-exec socket. Must not throw.
   using OnAccept = std::move_only_function<void(OwnedFd)>;
-  /// Called when accepting pauses or ends, with why.
+  /// Called when accepting pauses, at most once a second, or ends, with why.
   using OnTrouble = std::move_only_function<void(std::error_code)>;
 
   /// \param socket  bound; listening once start() is called.
@@ -53,6 +53,7 @@ class Listener final : public RefCounted,
   OnAccept on_accept_;
   OnTrouble on_trouble_;
   Op accept_{kind, this};
+  TimePoint last_trouble_;
   bool started_ = false;
   bool closing_ = false;
 };

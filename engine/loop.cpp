@@ -293,7 +293,9 @@ void Loop::check_enter(int result) {
     case EINTR:
       return;
     case EAGAIN:  // no memory for requests
-    case EBUSY:   // completions must be taken off first
+    case ENOMEM:
+    case EBUSY:  // completions must be taken off first
+    case EBADR:  // a completion was lost for want of memory: its operation ends with the loop
       ++stats_.enter_again;
       if (ring_->ready() == 0) std::this_thread::sleep_for(memory_pause);
       return;
@@ -323,6 +325,9 @@ void Loop::complete(std::uint64_t user_data, int res, std::uint32_t flags) noexc
   if (!op) {
     ++stats_.impossible;
     PELTON_DEBUG_ASSERT(op != nullptr);
+    if (flags & IORING_CQE_F_BUFFER) {  // what it carries goes home all the same
+      static_cast<void>(buffers_->take(flags >> IORING_CQE_BUFFER_SHIFT, 0));
+    }
     return;
   }
   if (!(flags & IORING_CQE_F_MORE)) {

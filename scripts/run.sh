@@ -21,7 +21,7 @@ for option in "$@"; do
 done
 
 scripts/setup.sh --minimal
-if [[ ! -f build/release/CMakeCache.txt ]]; then
+if [[ ! -f build/release/build.ninja ]]; then
   # What is not needed to run is not asked for; scripts/test.sh turns it on again.
   cmake --preset release -D PELTON_BUILD_TESTS=OFF -D PELTON_BUILD_EXAMPLES=OFF \
     -D PELTON_BUILD_PERF=OFF

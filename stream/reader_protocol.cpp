@@ -78,8 +78,7 @@ void StreamReaderProtocol::pause_writing() {
 }
 
 void StreamReaderProtocol::resume_writing() {
-  PELTON_ASSERT(writing_paused_);
-  writing_paused_ = false;
+  writing_paused_ = false;  // it may be so already: the transport had another protocol before
   wake_all(draining_);
 }
 

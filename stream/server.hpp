@@ -33,7 +33,7 @@ static_assert(std::is_trivially_destructible_v<ServerOptions>);  // safe in co_a
 
 namespace detail {
 
-/// What a Server handle refers to; connections and listeners hold it too.
+/// What a Server handle refers to; connections hold it too, listeners end with it.
 class ServerCore final : public RefCounted {
  public:
   ServerCore(Loop& loop, ConnectionHandler handler, const ServerOptions& options);
@@ -144,7 +144,8 @@ class [[nodiscard]] Server {
   [[nodiscard]] bool is_serving() const noexcept { return core_->serving(); }
   /// Serves until the task is cancelled or the server closed, both of which raise Cancelled
   /// after the last connection has ended.
-  /// \throws RuntimeError "server <Server sockets=N> is closed" or "... is already being awaited
+  /// \throws RuntimeError "server <Server sockets=(...)> is closed" or "... is already being
+  /// awaited
   ///         on serve_forever()".
   [[nodiscard]] Task<> serve_forever();
   /// Stops listening. Connections go on. Idempotent.

@@ -6,6 +6,7 @@ Neighbours: test_refusal.py for starts that must fail, harness.py, clients.py.
 import asyncio
 import os
 import pathlib
+import contextlib
 import signal
 import socket
 import threading
@@ -98,6 +99,18 @@ class Signals(Case):
 
     def test_sigterm_drains_two_threads(self):
         self.drains(self.echo("--threads", "2", "--drain-timeout", "20"), signal.SIGTERM)
+
+    def test_sigterm_drains_the_clients_of_every_thread(self):
+        server = self.echo("--threads", "2", "--drain-timeout", "20")
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.address.socket()) for _ in range(16)]
+            for sock in clients:
+                talks(sock, b"before")
+            server.signal(signal.SIGTERM)
+            time.sleep(0.5)
+            for sock in clients:
+                talks(sock, b"after")
+        server.ended()
 
     def test_no_new_clients_while_it_drains(self):
         server = self.echo("--drain-timeout", "10")

@@ -18,11 +18,15 @@ using namespace pelton::test;
 
 namespace {
 
-/// A port of 127.0.0.1 (and most likely of ::1) that nobody listens on.
-std::uint16_t closed_port() {
-  const Acceptor acceptor;
-  return acceptor.address().port();
-}
+/// A port of 127.0.0.1 that is bound, so that nobody takes it, and refuses connections.
+struct ClosedPort {
+  ClosedPort() {
+    CHECK(bind_socket(socket.get(), *SocketAddress::parse_numeric("127.0.0.1", 0)).has_value());
+    port = local_address(socket.get())->port();
+  }
+  const OwnedFd socket = std::move(*open_socket(AF_INET, SOCK_STREAM));
+  std::uint16_t port = 0;
+};
 
 bool has_ipv6() {
   const auto socket = open_socket(AF_INET6, SOCK_STREAM);
@@ -47,7 +51,8 @@ std::exception_ptr failure_of_open(std::string host, std::uint16_t port,
 }  // namespace
 
 TEST_CASE("a connection that is refused says by whom") {
-  const std::uint16_t port = closed_port();
+  const ClosedPort closed;
+  const std::uint16_t port = closed.port;
   const auto error = failure_of_open("127.0.0.1", port);
   CHECK(is_a<ConnectionRefusedError>(error));
   CHECK(describe(error) ==
@@ -56,7 +61,8 @@ TEST_CASE("a connection that is refused says by whom") {
 
 TEST_CASE("without a host both loopback addresses are tried, and both failures told") {
   if (skip_without_ipv6()) return;
-  const std::uint16_t port = closed_port();
+  const ClosedPort closed;
+  const std::uint16_t port = closed.port;
   const auto error = failure_of_open("", port);
   const std::string four = "Connect call failed 127.0.0.1:" + std::to_string(port);
   const std::string six = "Connect call failed [::1]:" + std::to_string(port);
@@ -71,7 +77,8 @@ TEST_CASE("without a host both loopback addresses are tried, and both failures t
 }
 
 TEST_CASE("all_errors raises every failure") {
-  const std::uint16_t port = closed_port();
+  const ClosedPort closed;
+  const std::uint16_t port = closed.port;
   const auto check_group = [&](const std::exception_ptr& error, std::size_t count) {
     try {
       std::rethrow_exception(error);
@@ -120,16 +127,24 @@ TEST_CASE("a name that is not numeric is refused where flags say so") {
 TEST_CASE("a local address is bound before connecting") {
   const Acceptor acceptor;
   StreamLoop loop;
-  const std::uint16_t from = closed_port();
-  const auto main = [&]() -> Task<> {
-    ConnectOptions options;
-    options.local_host = "127.0.0.2";
-    options.local_port = from;
+  const auto peer_of = [&](ConnectOptions options) -> Task<SocketAddress> {
     StreamPair pair = co_await open_connection("127.0.0.1", acceptor.address().port(), options);
-    CHECK(peer_address(acceptor.accept().fd())->to_string() == "127.0.0.2:" + std::to_string(from));
+    const SocketAddress peer = *peer_address(acceptor.accept().fd());
     co_await close(pair.writer);
+    co_return peer;
   };
-  loop.run(main());
+  CHECK(loop.run(peer_of({.local_host = "127.0.0.2"})).host() == "127.0.0.2");
+  std::uint16_t from = 0;
+  {
+    const ClosedPort free;
+    from = free.port;
+  }
+  try {
+    const SocketAddress peer = loop.run(peer_of({.local_host = "127.0.0.1", .local_port = from}));
+    CHECK(peer.to_string() == "127.0.0.1:" + std::to_string(from));
+  } catch (const OSError& error) {  // somebody else took it meanwhile
+    CHECK(error.code() == errno_code(EADDRINUSE));
+  }
 }
 
 TEST_CASE("a local address that cannot be bound is named") {

@@ -52,7 +52,7 @@ void check_cancelled_server(StreamLoop& loop, Server& server, TaskHandle<>& main
     serving = server.is_serving();  // the task that serves ran before
     serving.notify_one();
   });
-  std::thread client([address, &serving] {
+  std::jthread client([address, &serving] {
     serving.wait(false);
     const Peer peer = Peer::connect(address);
     peer.send(long_line);

@@ -94,7 +94,7 @@ TEST_CASE("the end of one side's stream is carried over, and the other direction
     Peer& other = left_first ? relayed.right : relayed.left;
     one.send("request");
     one.end_writing();
-    std::thread answer([&] {
+    std::jthread answer([&] {
       CHECK(other.receive_all() == "request");
       std::this_thread::sleep_for(10ms);
       other.send("answer");
@@ -123,7 +123,7 @@ TEST_CASE("a reset of one side ends the other, and the result says which it was"
 
 TEST_CASE("a reset ends a side that takes nothing, too") {
   Relayed relayed;
-  std::thread flood([&] { relayed.left.send(std::string(16 << 20, 'x')); });
+  std::jthread flood([&] { relayed.left.send(std::string(16 << 20, 'x')); });
   relayed.loop.run(until([&] { return relayed.held() > stream_limit_default; }));
   relayed.right.reset();
   const RelayResult result = relayed.result();
@@ -217,7 +217,7 @@ TEST_CASE("a relay that is cancelled closes both sides, however often it is") {
 
 TEST_CASE("a relay that is cancelled while one side blocks lets go of it") {
   Relayed relayed;
-  std::thread flood([&] { relayed.left.send(std::string(16 << 20, 'x')); });
+  std::jthread flood([&] { relayed.left.send(std::string(16 << 20, 'x')); });
   relayed.loop.run(until([&] { return relayed.held() > stream_limit_default; }));
   relayed.task.cancel();
   CHECK_THROWS_AS(relayed.loop.run(relayed.task), Cancelled);

@@ -134,7 +134,7 @@ TEST_CASE("a reset in the midst of writes ends the drain that waits") {
   {
     World world{Talker(error)};
     Peer peer = Peer::connect(world.address());
-    std::thread taker([&] {
+    std::jthread taker([&] {
       CHECK(peer.receive_exactly(1'000'000).size() == 1'000'000);
       peer.reset();
     });

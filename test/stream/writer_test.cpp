@@ -106,7 +106,7 @@ TEST_CASE("write_eof ends the writing side behind what was written, reading goes
   CHECK_THROWS_WITH_AS(writer.write(Bytes::copy("more")), "Cannot call write() after write_eof()",
                        RuntimeError);
   std::string received;
-  std::thread reader([&] {
+  std::jthread reader([&] {
     received = wired.peer.receive_all();
     wired.peer.send("answer");
   });
@@ -130,7 +130,7 @@ TEST_CASE("drain waits from above high water until low water, not until empty") 
     co_await sleep(std::chrono::milliseconds(10));
     CHECK_FALSE(task.done());
     CHECK(writer.transport().get_write_buffer_size() > 50'000);
-    std::thread reader([&] { received = wired.peer.receive_exactly(4'100'000); });
+    std::jthread reader([&] { received = wired.peer.receive_exactly(4'100'000); });
     co_await task;
     CHECK(writer.transport().get_write_buffer_size() <= 50'000);
     reader.join();
@@ -161,7 +161,7 @@ TEST_CASE("close sends what was written first, however much it is") {
   wired.pair.writer.close();
   CHECK(wired.pair.writer.is_closing());
   std::string received;
-  std::thread reader([&] { received = wired.peer.receive_all(); });
+  std::jthread reader([&] { received = wired.peer.receive_all(); });
   wired.loop.run(wait_closed(wired.pair.writer));
   reader.join();
   CHECK(received == data);
