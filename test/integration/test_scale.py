@@ -4,6 +4,7 @@ Memory and CPU are the server's own, from /proc. Neighbours: harness.py, clients
 """
 
 import asyncio
+import os
 import random
 import select
 import socket
@@ -168,7 +169,8 @@ class SlowReaders(Case):
         self.assert_idle(server, 1, 0.02, "while floods wait to be read")
         self.note(f"{floods} sent {sum(sent for _, sent in held) // 1024} KiB and did not read:"
                   f" RSS {grown // 1024:+} KiB; 50 others took {seconds:.2f} s for 1000 echoes")
-        self.assertLess(grown, self.CEILING)
+        if not os.environ.get("PELTON_SANITIZE"):  # whose allocator keeps what was freed
+            self.assertLess(grown, self.CEILING)
         for sock, sent in held:
             self.expect(sock, sent)
             sock.close()
