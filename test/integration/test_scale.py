@@ -67,8 +67,9 @@ class TenThousandConnections(Case):
         self.close_all()
         figures = server.stop()
         self.assertGreaterEqual(figures["accepted"], CONNECTIONS)
-        self.assertLessEqual(idle, HARD_BYTES)
-        self.assertLessEqual(after, HARD_BYTES)
+        if not os.environ.get("PELTON_SANITIZE"):  # whose shadow memory is no connection's
+            self.assertLessEqual(idle, HARD_BYTES)
+            self.assertLessEqual(after, HARD_BYTES)
 
 
 class FewBuffers(Case):
