@@ -50,6 +50,7 @@ class SocketTransport final : public Transport,
   void write_copy(std::span<const std::byte> data) override;
   [[nodiscard]] bool can_write_eof() const noexcept override { return true; }
   void write_eof() override;
+  [[nodiscard]] bool eof_written() const noexcept override { return eof_requested_; }
   void abort() noexcept override { force_close({}); }
   void set_write_buffer_limits(std::optional<std::size_t> high,
                                std::optional<std::size_t> low) override;

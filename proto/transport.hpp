@@ -54,6 +54,8 @@ class Transport : public RefCounted {
   [[nodiscard]] virtual bool can_write_eof() const noexcept = 0;
   /// Shuts the writing side down once the queue is empty. Idempotent.
   virtual void write_eof() = 0;
+  /// True once write_eof() was called, from when on write() raises.
+  [[nodiscard]] virtual bool eof_written() const noexcept { return false; }
   /// Drops the queue and ends with connection_lost(None).
   virtual void abort() noexcept = 0;
   /// In bytes. Only `low`: high = 4 * low. Only `high`: low = high / 4. Neither: 64 KiB, 16 KiB.

@@ -37,9 +37,13 @@ class StreamWriter {
   void write(const char* data) { write(std::string_view(data)); }
   void write(const std::string& data) { write(std::string_view(data)); }
   void write(std::span<const std::byte> data) { transport_->write_copy(data); }
-  /// Writes each element of `lines`, as write() does.
+  /// Writes each element of `lines`, as write() does. \throws RuntimeError after write_eof(), also
+  /// for no lines.
   template <class Range>
   void writelines(Range&& lines) {
+    if (transport_->eof_written()) {
+      throw RuntimeError("Cannot call writelines() after write_eof()");
+    }
     for (auto&& line : lines) write(std::forward<decltype(line)>(line));
   }
   /// Ends the writing side once everything is sent; reading goes on. Idempotent.

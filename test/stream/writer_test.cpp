@@ -105,6 +105,8 @@ TEST_CASE("write_eof ends the writing side behind what was written, reading goes
   CHECK_THROWS_WITH_AS(writer.write("more"), "Cannot call write() after write_eof()", RuntimeError);
   CHECK_THROWS_WITH_AS(writer.write(Bytes::copy("more")), "Cannot call write() after write_eof()",
                        RuntimeError);
+  CHECK_THROWS_WITH_AS(writer.writelines(std::vector<const char*>{}),
+                       "Cannot call writelines() after write_eof()", RuntimeError);
   std::string received;
   std::jthread reader([&] {
     received = wired.peer.receive_all();
