@@ -16,7 +16,8 @@ namespace pelton::uapi {
 // have their turn) and by sqe->optlen in all (after which it ends with F_MORE clear and is armed
 // anew). There is no flag: an older kernel answers -EINVAL to a value in either.
 inline constexpr std::uint32_t recv_pass_bytes = 64 * 1024;
-inline constexpr std::uint32_t recv_total_bytes = 128 * 1024;
+// A shot ends with the buffer that reaches its cap: with 16 KiB buffers, 128 KiB at the most.
+inline constexpr std::uint32_t recv_total_bytes = 112 * 1024;
 
 /// sqe->optlen, which shares its place with splice_fd_in.
 inline void set_optlen(io_uring_sqe& sqe, std::uint32_t bytes) noexcept {
