@@ -8,7 +8,7 @@
 # round that stays disturbed does not count.
 #
 # Neighbours: peers/uring_echo.c and peers/epoll_echo.c (the servers compared with),
-# load/echo_load.c (the load, which verifies every byte); README.md tells how to read it.
+# bench/echo_load.c (the load, which verifies every byte); README.md tells how to read it.
 # Ownership: each server lives for one run, and is ended by the function that started it.
 """Compare pelton-echo with raw C echo servers; see perf/README.md."""
 

@@ -5,12 +5,14 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: scripts/setup.sh [--minimal] [--list]
+usage: scripts/setup.sh [--minimal | --bench | --container] [--list]
 
-  --minimal  only what building and running pelton-echo and pelton-proxy needs
-  --list     print the packages and install nothing
+  --minimal    only what building and running pelton-echo and pelton-proxy needs
+  --bench      also what scripts/bench.sh compares pelton with, and draws its charts with
+  --container  also what scripts/docker.sh builds images with where there is no docker or podman
+  --list       print the packages and install nothing
 
-Without options: also what the tests, the other compiler, the formatter and the measurements need.
+Without options: what building, the tests, the other compiler and the formatter need.
 TEXT
 }
 
@@ -25,7 +27,17 @@ test_packages=(
   python3 doctest-dev
   clang-19 libclang-rt-19-dev clang-format-14
   redis-tools redis-server iperf3 strace
+  libbenchmark-dev valgrind nlohmann-json3-dev python3-matplotlib
 )
+# The peers of the benchmark suite: languages, libraries, proxies. Compared with, never linked.
+bench_packages=(
+  libasio-dev libuv1-dev golang-go nodejs python3-uvloop
+  rustc cargo librust-tokio-dev
+  haproxy nginx libnginx-mod-stream
+  sockperf linux-perf
+)
+# Images without a docker engine: scripts/docker.sh with buildah.
+container_packages=(buildah debootstrap ca-certificates fuse-overlayfs)
 
 say() { printf 'setup: %s\n' "$*"; }
 die() {
@@ -73,6 +85,8 @@ list_only=no
 for option in "$@"; do
   case "$option" in
     --minimal) packages=("${minimal_packages[@]}") ;;
+    --bench) packages+=("${bench_packages[@]}") ;;
+    --container) packages+=("${container_packages[@]}") ;;
     --list) list_only=yes ;;
     -h | --help) usage && exit 0 ;;
     *) usage >&2 && exit 2 ;;
