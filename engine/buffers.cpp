@@ -36,6 +36,9 @@ void unpoison([[maybe_unused]] const std::byte* data, [[maybe_unused]] std::size
 #endif
 }
 
+// So many at first: more than one enter takes off a loop that keeps up.
+constexpr unsigned offered_at_first = 64;
+
 void* map_anonymous(std::size_t size) noexcept {
   void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -50,14 +53,15 @@ void* map_anonymous(std::size_t size) noexcept {
 BufferGroup::BufferGroup(Ring& ring, const Options& options) noexcept
     : ring_(&ring),
       options_(options),
+      offered_most_(std::min(options.count, offered_at_first)),
       // A quarter is kept circulating, one buffer at least.
       pressure_below_(std::max(1U, options.count / 4)) {}
 
 BufferGroup::~BufferGroup() {
   PELTON_ASSERT(lent_ == 0);
   if (buffers_) {
-    unpoison(buffers_, options_.count * options_.buffer_bytes);
-    munmap(buffers_, options_.count * options_.buffer_bytes);
+    unpoison(buffers_, memory_bytes());
+    munmap(buffers_, memory_bytes());
   }
   if (table_) munmap(table_, options_.count * sizeof(io_uring_buf));
 }
@@ -70,22 +74,25 @@ Result<BufferGroup::Owner> BufferGroup::make(Ring& ring, const Options& options)
     return std::unexpected(made.error());
   }
   group->registered_ = true;
-  for (unsigned id = 0; id < options.count; ++id) group->offer(id);
   group->commit();
   return group;
 }
 
 Result<void> BufferGroup::map() noexcept {
   slots_.reset(new (std::nothrow) Slot[options_.count]);
-  buffers_ = static_cast<std::byte*>(map_anonymous(options_.count * options_.buffer_bytes));
+  free_.reset(new (std::nothrow) std::uint16_t[options_.count]);
+  buffers_ = static_cast<std::byte*>(map_anonymous(memory_bytes()));
   table_ = static_cast<io_uring_buf_ring*>(map_anonymous(options_.count * sizeof(io_uring_buf)));
-  if (!slots_ || !buffers_ || !table_) return errno_result(ENOMEM);
+  if (!slots_ || !free_ || !buffers_ || !table_) return errno_result(ENOMEM);
   for (unsigned id = 0; id < options_.count; ++id) {
     slots_[id].tag = static_cast<std::uint16_t>(id);
     slots_[id].ring_buffer = true;
     slots_[id].group = this;
     slots_[id].release = give_back;
+    poison(buffer(id), options_.buffer_bytes);
+    free_[free_count_++] = static_cast<std::uint16_t>(options_.count - 1 - id);
   }
+  available_ = options_.count;
   return {};
 }
 
@@ -93,13 +100,12 @@ void BufferGroup::offer(unsigned id) noexcept {
   Slot& slot = slots_[id];
   PELTON_ASSERT(slot.state == Slot::State::free);
   slot.state = Slot::State::kernel;
-  poison(buffer(id), options_.buffer_bytes);
   io_uring_buf& entry = uapi::buffer_entries(table_)[tail_ & (options_.count - 1)];
   entry.addr = reinterpret_cast<std::uintptr_t>(buffer(id));
   entry.len = static_cast<std::uint32_t>(options_.buffer_bytes);
   entry.bid = static_cast<std::uint16_t>(id);
   ++tail_;
-  ++available_;
+  ++offered_;
 }
 
 Lease BufferGroup::take(unsigned id, std::size_t size) noexcept {
@@ -110,6 +116,7 @@ Lease BufferGroup::take(unsigned id, std::size_t size) noexcept {
   slot.state = Slot::State::lent;
   slot.refs = 1;
   --available_;
+  --offered_;
   ++lent_;
   unpoison(buffer(id), size);
   return Lease(Bytes(buffer(id), size, slot));
@@ -121,14 +128,18 @@ void BufferGroup::give_back(detail::BytesOwner& owner) noexcept {
   PELTON_ASSERT(slot.state == Slot::State::lent);
   slot.state = Slot::State::free;
   --group.lent_;
+  poison(group.buffer(slot.tag), group.options_.buffer_bytes);
   if (group.registered_) {
-    group.offer(slot.tag);
+    group.free_[group.free_count_++] = slot.tag;
+    ++group.available_;
   } else if (group.lent_ == 0) {
     delete &group;  // retired while this lease was out, and it was the last
   }
 }
 
 void BufferGroup::commit() noexcept {
+  if (free_count_ == 0 || offered_ >= offered_most_) return;
+  while (free_count_ > 0 && offered_ < offered_most_) offer(free_[--free_count_]);
   std::atomic_ref(table_->tail).store(tail_, std::memory_order_release);
 }
 
@@ -147,7 +158,7 @@ void BufferGroup::retire() noexcept {
   for (unsigned id = 0; slots_ && id < options_.count; ++id) {
     if (slots_[id].state == Slot::State::kernel) slots_[id].state = Slot::State::free;
   }
-  available_ = 0;
+  available_ = offered_ = free_count_ = 0;
   if (lent_ == 0) delete this;
 }
 

@@ -4,8 +4,12 @@
 // of which asserts the state that it leaves:
 //   offer()   free   -> kernel   the entry is written to the buffer ring
 //   take()    kernel -> lent     a CQE with F_BUFFER named it; a Lease holds it
-//   give_back lent   -> free     the last Bytes of the lease died; it is offered at once
+//   give_back lent   -> free     the last Bytes of the lease died
 //   retire()  kernel -> free     the ring is gone; lent buffers come home before memory is freed
+//
+// The kernel takes buffers in the order in which they were offered, so a ring that holds all of
+// them would walk through all of their memory. It is offered a few at a time, those that came home
+// last, which are still in the cache; more where it has run out of them once (`on_exhausted`).
 //
 // An exhausted group is an ordinary state: who cannot arm a receive parks here and is called,
 // first come first served, when buffers are back. While few buffers are left (`under_pressure`)
@@ -80,13 +84,23 @@ class BufferGroup {
   /// The lease of a completion's buffer. \param id from the CQE's flags, \param size its res.
   /// An id that the kernel did not own asserts: nothing may be built on corrupted ownership.
   [[nodiscard]] Lease take(unsigned id, std::size_t size) noexcept;
-  /// Publishes the buffers offered since the last commit; the loop calls it before each enter.
+  /// Offers free buffers until the kernel has `offered_most()`; the loop calls it before each
+  /// enter.
   void commit() noexcept;
+  /// The kernel had none left: from now on it is offered more at a time.
+  /// \return false if it was offered all there are already.
+  bool on_exhausted() noexcept {
+    if (offered_most_ == options_.count) return false;
+    offered_most_ *= 2;
+    return true;
+  }
 
-  /// Buffers that the kernel can fill now, as far as completions that were seen tell.
+  /// Buffers that the kernel can be offered or has, as far as completions that were seen tell.
   [[nodiscard]] unsigned available() const noexcept { return available_; }
   [[nodiscard]] unsigned count() const noexcept { return options_.count; }
   [[nodiscard]] unsigned lent() const noexcept { return lent_; }
+  /// How many buffers the kernel has at most.
+  [[nodiscard]] unsigned offered_most() const noexcept { return offered_most_; }
   [[nodiscard]] std::size_t buffer_bytes() const noexcept { return options_.buffer_bytes; }
   [[nodiscard]] std::uint16_t id() const noexcept { return options_.id; }
   /// True while so few buffers are left that received data should be copied out at once.
@@ -113,17 +127,26 @@ class BufferGroup {
   void offer(unsigned id) noexcept;
   static void give_back(detail::BytesOwner& owner) noexcept;
   void retire() noexcept;
-  [[nodiscard]] std::byte* buffer(unsigned id) const noexcept {
-    return buffers_ + id * options_.buffer_bytes;
+  [[nodiscard]] std::byte* buffer(unsigned id) const noexcept { return buffers_ + id * stride(); }
+  /// From one buffer to the next. Were it a power of two, as sizes are, all of them would compete
+  /// for the same few sets of the cache.
+  [[nodiscard]] std::size_t stride() const noexcept {
+    constexpr std::size_t line_bytes = 64;
+    return options_.buffer_bytes + (options_.buffer_bytes % line_bytes == 0 ? line_bytes : 0);
   }
+  [[nodiscard]] std::size_t memory_bytes() const noexcept { return options_.count * stride(); }
 
   Ring* ring_;
   Options options_;
   std::byte* buffers_ = nullptr;
   io_uring_buf_ring* table_ = nullptr;
   std::unique_ptr<Slot[]> slots_;
-  std::uint16_t tail_ = 0;  ///< of the table; published by commit()
-  unsigned available_ = 0;
+  std::unique_ptr<std::uint16_t[]> free_;  ///< a stack of ids
+  unsigned free_count_ = 0;
+  unsigned offered_ = 0;  ///< that the kernel has
+  unsigned offered_most_ = 0;
+  std::uint16_t tail_ = 0;  ///< of the table
+  unsigned available_ = 0;  ///< free or offered
   unsigned lent_ = 0;
   unsigned pressure_below_ = 0;
   bool registered_ = false;

@@ -64,31 +64,49 @@ Bytes Bytes::adopt(std::string&& data) { return adopt_container(std::move(data))
 
 Bytes Bytes::adopt(std::vector<std::byte>&& data) { return adopt_container(std::move(data)); }
 
+/// The block's memory begins with this; the bytes follow.
+struct BytesBlock::Block : BytesOwner {
+  std::size_t capacity = 0;
+  std::size_t used = 0;
+
+  static Block& make(std::size_t capacity) {
+    void* memory = std::malloc(sizeof(Block) + capacity);
+    if (!memory) throw std::bad_alloc();
+    auto* block = new (memory) Block;
+    block->refs = 1;
+    block->release = [](BytesOwner& owner) noexcept { std::free(&owner); };
+    block->capacity = capacity;
+    return *block;
+  }
+  std::byte* data() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
+};
+
+std::size_t BytesBlock::room() const noexcept {
+  return block_ ? block_->capacity - block_->used : 0;
+}
+
 Bytes BytesBlock::append(std::span<const std::byte> data, std::size_t block_bytes) {
   if (data.empty()) return {};
-  if (block_ && block_->refs == 1) used_ = 0;  // all that was handed out is gone: begin anew
+  if (block_ && block_->refs == 1) block_->used = 0;  // all that was handed out is gone: begin anew
   if (room() < data.size()) {
-    const std::size_t capacity = std::max(block_bytes, data.size());
-    BytesOwner& fresh = new_block(capacity);
+    Block& fresh = Block::make(std::max(block_bytes, data.size()));
     reset();
     block_ = &fresh;
-    capacity_ = capacity;
   }
-  std::byte* place = block_data(*block_) + used_;
+  std::byte* place = block_->data() + block_->used;
   std::memcpy(place, data.data(), data.size());
-  used_ += data.size();
+  block_->used += data.size();
   ++block_->refs;
   return {place, data.size(), *block_};
 }
 
 bool BytesBlock::ends_at_tail(const Bytes& bytes) const noexcept {
-  return block_ && bytes.owner() == block_ && bytes.end() == block_data(*block_) + used_;
+  return block_ && bytes.owner() == block_ && bytes.end() == block_->data() + block_->used;
 }
 
 void BytesBlock::reset() noexcept {
   if (block_ && --block_->refs == 0) block_->release(*block_);
   block_ = nullptr;
-  capacity_ = used_ = 0;
 }
 
 }  // namespace pelton

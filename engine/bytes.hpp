@@ -140,7 +140,7 @@ class BytesBlock {
   BytesBlock& operator=(const BytesBlock&) = delete;
   ~BytesBlock() { reset(); }
 
-  [[nodiscard]] std::size_t room() const noexcept { return capacity_ - used_; }
+  [[nodiscard]] std::size_t room() const noexcept;
   /// Copies `data` into the block and returns a view of the copy; a new block of at least
   /// `block_bytes` replaces this one where the room does not suffice.
   [[nodiscard]] Bytes append(std::span<const std::byte> data, std::size_t block_bytes);
@@ -150,9 +150,8 @@ class BytesBlock {
   void reset() noexcept;
 
  private:
-  detail::BytesOwner* block_ = nullptr;
-  std::size_t capacity_ = 0;
-  std::size_t used_ = 0;
+  struct Block;
+  Block* block_ = nullptr;
 };
 
 }  // namespace pelton

@@ -44,11 +44,19 @@ void Chain::push(Bytes bytes) {
 }
 
 void Chain::grow() {
-  const std::uint32_t wider = capacity_ == 0 ? 4 : capacity_ * 2;
+  const std::uint32_t wider = capacity_ == 1 ? 4 : capacity_ * 2;
   auto pieces = std::make_unique<Bytes[]>(wider);
   for (std::uint32_t index = 0; index < count_; ++index) pieces[index] = std::move(at(index));
-  pieces_ = std::move(pieces);
+  release_array();
+  pieces_ = pieces.release();
   capacity_ = wider;
+}
+
+/// Back to the one piece that needs no array. What the array held is destroyed.
+void Chain::release_array() noexcept {
+  if (pieces_ != &single_) delete[] pieces_;
+  pieces_ = &single_;
+  capacity_ = 1;
   first_ = 0;
 }
 
@@ -173,8 +181,7 @@ std::size_t Chain::copy_out(std::size_t first_piece) {
 void Chain::trim() noexcept {
   if (count_ > 0) return;
   block_.reset();
-  pieces_.reset();
-  capacity_ = first_ = 0;
+  release_array();
 }
 
 }  // namespace pelton

@@ -24,6 +24,7 @@ class Chain {
   Chain() noexcept = default;
   Chain(const Chain&) = delete;
   Chain& operator=(const Chain&) = delete;
+  ~Chain() { release_array(); }
 
   /// All bytes in the chain.
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
@@ -72,15 +73,17 @@ class Chain {
   void push(Bytes bytes);
   void pop_piece() noexcept;
   void grow();
+  void release_array() noexcept;
   void copy_to(std::byte* target, std::size_t count) const noexcept;
   [[nodiscard]] bool matches_from(std::size_t index, std::size_t offset,
                                   std::string_view pattern) const noexcept;
 
-  std::unique_ptr<Bytes[]> pieces_;  ///< a ring of capacity_ (a power of two) pieces
-  std::uint32_t capacity_ = 0;
+  Bytes* pieces_ = &single_;  ///< a ring of capacity_ (a power of two) pieces
+  std::uint32_t capacity_ = 1;
   std::uint32_t first_ = 0;
   std::uint32_t count_ = 0;
   std::size_t size_ = 0;
+  Bytes single_;  ///< the ring of a chain that never had two pieces at once: most of them
   BytesBlock block_;
 };
 

@@ -22,8 +22,8 @@ constexpr bool recycle = true;
 constexpr bool recycle = true;
 #endif
 
-constexpr std::size_t class_bytes = 64;
-constexpr std::size_t class_count = 32;        // up to 2 KiB
+constexpr std::size_t class_bytes = 16;
+constexpr std::size_t class_count = 128;       // up to 2 KiB
 constexpr std::uint32_t kept_per_class = 256;  // the rest goes back to the heap
 
 struct FreeBlock {

@@ -24,7 +24,7 @@ constexpr auto relief_pause = std::chrono::milliseconds(100);
 constexpr auto close_patience = std::chrono::seconds(10);
 
 BufferGroup::Options buffer_options(const LoopOptions& options) noexcept {
-  return {.id = 1,
+  return {.id = 0,
           .count = std::bit_ceil(std::clamp(options.buffer_count, 1U, 32768U)),
           .buffer_bytes = std::max<std::size_t>(options.buffer_bytes, 64)};
 }
@@ -224,8 +224,14 @@ void Loop::wait_for_completions() {
   buffers_->commit();  // what came home while operations were submitted
   const Duration limit = wait_limit();
   if (ring_->overflowed()) ++stats_.cq_overflows;
-  if (ring_->ready() > 0 && ring_->unsubmitted() == 0) return;
-  if (limit != Duration::zero() && ring_->ready() == 0) return block(limit);
+  if (ring_->ready() > 0) {
+    // The last turn left some: more are not asked for before those are completed, or a crowd of
+    // ready sockets would fill the queue and hold every receive buffer.
+    if (ring_->unsubmitted() == 0) return;
+    ++stats_.enters;
+    return check_enter(ring_->submit());
+  }
+  if (limit != Duration::zero()) return block(limit);
   // Nothing may sleep: enter only if there is something to hand over or to hear.
   if (ring_->unsubmitted() == 0 && !ring_->spin_until(TimePoint::min())) return;
   ++stats_.enters;

@@ -53,6 +53,9 @@ class Ring {
   ///         ordinary ones and lose nothing, what was not submitted stays queued.
   [[nodiscard]] virtual int enter(unsigned min_complete,
                                   std::chrono::nanoseconds timeout) noexcept = 0;
+  /// Submits what get_sqe() gave out, and lets completions that are due wait: none are added but
+  /// those of operations that end at once. \return as enter().
+  [[nodiscard]] virtual int submit() noexcept = 0;
   /// Watches for completions without sleeping until `deadline`; true as soon as enter() would
   /// find some.
   [[nodiscard]] virtual bool spin_until(

@@ -110,6 +110,15 @@ class UringRing final : public Ring {
     return result < 0 ? result : 0;
   }
 
+  int submit() noexcept override {
+    std::atomic_ref(*ring_.sq.ktail).store(sq_tail_, std::memory_order_release);
+    const unsigned flags =
+        ring_.int_flags & INT_FLAG_REG_RING ? unsigned{IORING_ENTER_REGISTERED_RING} : 0U;
+    const int result = io_uring_enter2(static_cast<unsigned>(ring_.enter_ring_fd), unsubmitted(), 0,
+                                       flags, nullptr, 0);
+    return result < 0 ? result : 0;
+  }
+
   bool spin_until(steady_clock::time_point deadline) noexcept override {
     for (;;) {
       if (ready() > 0 || kernel_has_work()) return true;

@@ -117,11 +117,16 @@ void SocketTransport::on_received(Bytes data) noexcept {
     loop_.report_buffer_pressure();
     data = Bytes::copy(data.span());
   }
-  if (paused_ || !held_.empty()) {
-    held_.append_gathering(std::move(data));
+  if (paused_ || held_) {
+    hold(std::move(data));
   } else {
     call_protocol([&](Protocol& protocol) { protocol.data_received(std::move(data)); });
   }
+}
+
+void SocketTransport::hold(Bytes data) noexcept {
+  if (!held_) held_ = std::make_unique<Chain>();
+  held_->append_gathering(std::move(data));
 }
 
 void SocketTransport::on_receive_error(int error) noexcept {
@@ -130,7 +135,7 @@ void SocketTransport::on_receive_error(int error) noexcept {
       return;  // armed anew where data is wanted
     case ENOBUFS:
       ++loop_.stats().enobufs;
-      loop_.report_buffer_pressure();
+      if (!loop_.buffers().on_exhausted()) loop_.report_buffer_pressure();
       if (wants_data() && !BufferWaiter::linked()) {
         ++loop_.stats().parks;
         loop_.buffers().park(*this);
@@ -152,7 +157,7 @@ void SocketTransport::on_peer_end() noexcept {
   if (peer_ended_ || closing_) return;
   if (send_broke()) return force_close(Failure(errno_code(ECONNRESET)));  // no end, but a reset
   peer_ended_ = true;
-  if (paused_ || !held_.empty()) {
+  if (paused_ || held_) {
     end_held_ = true;
     return;
   }
@@ -172,7 +177,7 @@ void SocketTransport::pause_reading() noexcept {
 void SocketTransport::resume_reading() noexcept {
   if (closing_ || !paused_) return;
   paused_ = false;
-  if (!held_.empty() || end_held_) {
+  if (held_ || end_held_) {
     loop_.schedule(*this);
   } else {
     arm_receive();
@@ -180,12 +185,12 @@ void SocketTransport::resume_reading() noexcept {
 }
 
 void SocketTransport::deliver_held() noexcept {
-  while (!held_.empty() && !paused_ && !closing_) {
-    Bytes data = held_.take_piece(held_.size());
+  while (held_ && !paused_ && !closing_) {
+    Bytes data = held_->take_piece(held_->size());
+    if (held_->empty()) held_.reset();
     call_protocol([&](Protocol& protocol) { protocol.data_received(std::move(data)); });
   }
   if (paused_ || closing_) return;
-  held_.trim();
   if (std::exchange(end_held_, false)) {
     peer_ended_ = false;
     on_peer_end();
@@ -194,7 +199,8 @@ void SocketTransport::deliver_held() noexcept {
 }
 
 void SocketTransport::on_buffer_pressure() noexcept {
-  loop_.stats().copied_under_pressure += held_.copy_out() + queue_.copy_out(sending_pieces_);
+  loop_.stats().copied_under_pressure +=
+      (held_ ? held_->copy_out() : 0) + queue_.copy_out(sending_pieces_);
   if (protocol_ && !silent_) protocol_->relieve_buffer_pressure();
 }
 
@@ -216,7 +222,7 @@ void SocketTransport::close() noexcept {
   if (closing_) return;
   closing_ = true;
   if (queue_.empty()) ++writes_after_loss_;
-  held_.clear();
+  held_.reset();
   BufferWaiter::unlink();
   loop_.schedule(*this);
 }
@@ -226,7 +232,7 @@ void SocketTransport::force_close(Failure failure) noexcept {
   failure_ = std::move(failure);
   closing_ = dropping_ = true;
   ++writes_after_loss_;
-  held_.clear();
+  held_.reset();
   BufferWaiter::unlink();
   if (!send_.in_flight()) queue_.clear();
   loop_.schedule(*this);
@@ -274,7 +280,7 @@ void SocketTransport::on_loop_close() noexcept {
   if (!closing_) warn_resource("loop is closed");
   silent_ = made_ = closing_ = dropping_ = true;
   protocol_.reset();
-  held_.clear();
+  held_.reset();
   BufferWaiter::unlink();
   if (!send_.in_flight()) queue_.clear();
   proceed_closing();

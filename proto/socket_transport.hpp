@@ -82,6 +82,7 @@ class SocketTransport final : public Transport,
   void on_received(Bytes data) noexcept;
   void on_receive_error(int error) noexcept;
   void on_peer_end() noexcept;
+  void hold(Bytes data) noexcept;
   void deliver_held() noexcept;
   void on_buffers_available() noexcept override { arm_receive(); }
   void on_buffer_pressure() noexcept override;
@@ -112,8 +113,8 @@ class SocketTransport final : public Transport,
   Ref<Protocol> protocol_;
   Op receive_{receive_kind, this};
   Op send_{send_kind, this};
-  Chain held_;   ///< received while paused
-  Chain queue_;  ///< to be sent; the first sending_pieces_ are with the kernel
+  std::unique_ptr<Chain> held_;  ///< received while paused; null where nothing is held
+  Chain queue_;                  ///< to be sent; the first sending_pieces_ are with the kernel
   detail::SendBatch* batch_ = nullptr;
   WriteFlow flow_;
   Failure failure_;

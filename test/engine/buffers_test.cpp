@@ -152,6 +152,40 @@ TEST_CASE("every buffer is used, and what is lent is never written to") {
   CHECK(held[2] == "third");
 }
 
+TEST_CASE("the kernel is offered a few buffers, those that came home last") {
+  Fixture fixture(512, 64);
+  CHECK(fixture.group->available() == 512);
+  CHECK(fixture.group->offered_most() == 64);
+  fixture.arm();
+  std::set<const std::byte*> places;
+  for (int round = 0; round < 1'000; ++round) {
+    fixture.send("round");
+    const Lease lease = fixture.receive();
+    CHECK(text_of(lease) == "round");
+    places.insert(lease.span().data());
+    fixture.group->commit();
+  }
+  CHECK(places.size() <= 65);  // what the kernel has, and the one that is lent meanwhile
+  CHECK(fixture.group->available() == 512);
+}
+
+TEST_CASE("a kernel that ran out of offered buffers is offered twice as many, up to all") {
+  Fixture fixture(256, 64);
+  CHECK(fixture.group->on_exhausted());
+  CHECK(fixture.group->offered_most() == 128);
+  CHECK(fixture.group->on_exhausted());
+  CHECK(fixture.group->offered_most() == 256);
+  CHECK_FALSE(fixture.group->on_exhausted());
+  fixture.group->commit();
+  std::vector<Lease> leases;
+  fixture.arm();
+  for (int round = 0; round < 256; ++round) {  // every one of them is in the kernel's ring
+    fixture.send("round");
+    leases.push_back(fixture.receive());
+  }
+  CHECK(fixture.group->available() == 0);
+}
+
 TEST_CASE("slices keep a buffer lent, the last of them gives it back") {
   Fixture fixture;
   fixture.arm();

@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <memory>
 #include <random>
 
@@ -51,6 +52,29 @@ TEST_CASE("groups of one, two and four buffers serve twenty floods in order and 
     CHECK(loop.stats().parks > 0);
     CHECK(loop.buffers().lent() == 0);
   }
+}
+
+TEST_CASE("a crowd of ready sockets neither fills the completion queue nor takes every buffer") {
+  LoopOptions options = small_options(64, 1024);
+  options.cq_entries = 512;
+  options.completions_per_turn = 4;  // far fewer than one enter brings
+  Loop loop(options);
+  Connections all = open_many(loop, 200);
+  for (const auto& one : all) {
+    RecordingProtocol& protocol = *one->protocol;
+    protocol.on_data = [&protocol](const Bytes& bytes) { protocol.transport->write(bytes); };
+  }
+  const std::string text(64, 'x');
+  for (int round = 0; round < 20; ++round) {
+    for (const auto& one : all) CHECK(write_available(one->peer, text) == text.size());
+    const std::uint64_t expected = text.size() * static_cast<std::size_t>(round + 1);
+    CHECK(run_until(loop, [&] {
+      return std::ranges::all_of(all,
+                                 [&](auto& one) { return one->protocol->received == expected; });
+    }));
+  }
+  CHECK(loop.stats().cq_overflows == 0);
+  CHECK(loop.stats().parks < 200);  // and not one for each of 4,000 messages
 }
 
 TEST_CASE("receives that wait for a buffer are called without any other event") {
