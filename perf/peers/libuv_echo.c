@@ -10,6 +10,7 @@
 // Ownership: a client is freed by its close callback; a buffer belongs to the read until it is
 // handed to a write, which frees it.
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdlib.h>
 #include <uv.h>
 
@@ -98,14 +99,14 @@ static void on_connection(uv_stream_t* server, int status) {
   }
 }
 
-static void on_signal(uv_signal_t* signal, int number) {
+static void on_signal(uv_signal_t* watcher, int number) {
   (void)number;
-  uv_stop(signal->loop);
+  uv_stop(watcher->loop);
 }
 
-static void watch_signal(uv_loop_t* loop, uv_signal_t* signal, int number) {
-  check(uv_signal_init(loop, signal), "uv_signal_init");
-  check(uv_signal_start(signal, on_signal, number), "uv_signal_start");
+static void watch_signal(uv_loop_t* loop, uv_signal_t* watcher, int number) {
+  check(uv_signal_init(loop, watcher), "uv_signal_init");
+  check(uv_signal_start(watcher, on_signal, number), "uv_signal_start");
 }
 
 static void bind_server(uv_loop_t* loop, union stream* server, const struct peer_options* options) {
@@ -125,6 +126,7 @@ static void bind_server(uv_loop_t* loop, union stream* server, const struct peer
 int main(int argc, char** argv) {
   struct peer_options options = {.modes = PEER_ECHO};
   peer_parse(argc, argv, "libuv", "The echo server of libuv's user guide.", &options);
+  (void)signal(SIGPIPE, SIG_IGN);  // libuv leaves a write to a lost connection to us
   uv_loop_t* loop = uv_default_loop();
   static uv_signal_t terminate, interrupt;
   watch_signal(loop, &terminate, SIGTERM);

@@ -27,7 +27,8 @@ import sys
 import tempfile
 import time
 
-CONNECTIONS = 12_000
+CONNECTIONS = 10_000
+SPLICE_PIPES = 1000
 START_SECONDS = 10
 STOP_SECONDS = 10
 ATTEMPTS = 5
@@ -39,6 +40,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 HAPROXY = """global
     nbthread 1
     maxconn {connections}
+    maxpipes {pipes}
 defaults
     mode tcp
     timeout connect 10s
@@ -94,9 +96,10 @@ def parse():
     return options
 
 
-def room_for(connections):
-    """How many of `connections` the limit of open files lets a proxy carry, two files each."""
-    needed = 2 * connections + 200
+def room_for(connections, pipes=0):
+    """How many of `connections` the limit of open files allows, beside pipes; two files each."""
+    others = 2 * pipes + 200
+    needed = 2 * connections + others
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for limits in ((needed, max(needed, hard)), (hard, hard)):
         if soft >= needed:
@@ -108,7 +111,7 @@ def room_for(connections):
         soft = limits[0]
     if soft >= needed:
         return connections
-    room = (soft - 200) // 2
+    room = (soft - others) // 2
     print(f"proxy.py: the limit of open files, {soft}, allows {room} connections and not "
           f"{connections}; raise it with ulimit -n {needed}", file=sys.stderr)
     return room
@@ -132,9 +135,10 @@ def unused_port():
 def haproxy_command(name, upstream, port, directory):
     """Writes HAProxy's configuration; the command that runs it."""
     path = directory / "haproxy.cfg"
-    splice = SPLICE if name == "haproxy_splice" else ""
-    path.write_text(HAPROXY.format(connections=room_for(CONNECTIONS), port=port, splice=splice,
-                                   upstream=upstream), encoding="utf-8")
+    splice, pipes = (SPLICE, SPLICE_PIPES) if name == "haproxy_splice" else ("", 0)
+    text = HAPROXY.format(connections=room_for(CONNECTIONS, pipes), pipes=pipes, port=port,
+                          splice=splice, upstream=upstream)
+    path.write_text(text, encoding="utf-8")
     return [program("haproxy"), "-db", "-f", str(path)]
 
 
