@@ -1,22 +1,23 @@
 // libuv_echo.c: the TCP echo server of libuv's user guide, as a peer.
 //
-// One loop, one thread. As in the guide, each read gets a buffer from malloc of the size that
-// libuv suggests (64 KiB), the buffer goes into a uv_write of its own, and both are freed when
-// that has ended; what a client does not read is queued without a bound. Differently from the
-// guide, the end of the stream is answered by uv_shutdown, which lets queued writes leave first,
-// where the guide closes at once and would drop them.
+// One loop, one thread, and the guide's shape: alloc_cb, read_cb, write, close. It is better than
+// the guide in three ways. All reads share one buffer, since libuv calls read_cb straight after
+// alloc_cb, where the guide allocates 64 KiB for each read (which costs it nearly half of its
+// speed). uv_try_write sends at once; only what the socket does not take is copied and queued by
+// uv_write, and reading stops until that has left, where the guide queues without a bound. At the
+// end of the stream what is queued leaves first, where the guide would drop it.
 //
 // Neighbours: peer_common.c (command line, announcement), epoll_echo.c (the same without libuv).
-// Ownership: a client is freed by its close callback; a buffer belongs to the read until it is
-// handed to a write, which frees it.
+// Ownership: a client is freed by its close callback; a queued write owns a copy of its bytes.
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <uv.h>
 
 #include "peer_common.h"
 
-enum { kBacklog = 4096 };
+enum { kBacklog = 4096, kBufferSize = 65536 };
 
 union stream {
   uv_handle_t handle;
@@ -25,10 +26,12 @@ union stream {
   uv_pipe_t pipe;
 };
 
-struct write {
+struct rest {
   uv_write_t request;
-  uv_buf_t buffer;
+  char data[];
 };
+
+static void on_read(uv_stream_t* client, ssize_t count, const uv_buf_t* buffer);
 
 static void check(int result, const char* what) {
   if (result < 0) peer_die(0, "%s failed: %s", what, uv_strerror(result));
@@ -43,44 +46,46 @@ static void close_client(uv_stream_t* client) {
 
 static void on_allocate(uv_handle_t* handle, size_t suggested_size, uv_buf_t* buffer) {
   (void)handle;
-  buffer->base = malloc(suggested_size);
-  buffer->len = buffer->base != NULL ? suggested_size : 0;
+  (void)suggested_size;
+  static char memory[kBufferSize];
+  *buffer = uv_buf_init(memory, sizeof memory);
 }
 
 static void on_written(uv_write_t* request, int status) {
-  if (status < 0) close_client(request->handle);
-  struct write* write = (struct write*)request;
-  free(write->buffer.base);
-  free(write);
+  uv_stream_t* client = request->handle;
+  free(request);  // the first member of its struct rest
+  if (status < 0 || uv_read_start(client, on_allocate, on_read) < 0) close_client(client);
 }
 
-static void on_shut_down(uv_shutdown_t* request, int status) {
-  (void)status;
-  close_client(request->handle);
-  free(request);
-}
-
-// Everything that is queued is sent, and then the connection is closed.
-static void finish(uv_stream_t* client) {
-  uv_shutdown_t* request = malloc(sizeof *request);
-  if (request == NULL || uv_shutdown(request, client, on_shut_down) < 0) {
-    free(request);
+// The socket is full: keeps what it did not take, and reads on when that has left.
+static void send_later(uv_stream_t* client, const char* data, size_t size) {
+  struct rest* rest = malloc(sizeof *rest + size);
+  if (rest == NULL) {
+    close_client(client);
+    return;
+  }
+  memcpy(rest->data, data, size);
+  const uv_buf_t buffer = uv_buf_init(rest->data, (unsigned)size);
+  uv_read_stop(client);
+  if (uv_write(&rest->request, client, &buffer, 1, on_written) < 0) {
+    free(rest);
     close_client(client);
   }
 }
 
 static void on_read(uv_stream_t* client, ssize_t count, const uv_buf_t* buffer) {
-  struct write* write = count > 0 ? malloc(sizeof *write) : NULL;
-  if (write != NULL) {
-    write->buffer = uv_buf_init(buffer->base, (unsigned)count);
-    if (uv_write(&write->request, client, &write->buffer, 1, on_written) == 0) return;
-    free(write);
-  }
-  free(buffer->base);
-  if (count == UV_EOF) {
-    finish(client);
-  } else if (count != 0) {
+  if (count == 0) return;  // nothing to read after all
+  if (count < 0) {         // the end; nothing is queued, or it would not be reading
     close_client(client);
+    return;
+  }
+  const uv_buf_t received = uv_buf_init(buffer->base, (unsigned)count);
+  int sent = uv_try_write(client, &received, 1);
+  if (sent == UV_EAGAIN) sent = 0;
+  if (sent < 0) {
+    close_client(client);
+  } else if (sent < count) {
+    send_later(client, received.base + sent, (size_t)(count - sent));
   }
 }
 
