@@ -2,10 +2,10 @@
 //
 // One loop, one thread, and the guide's shape: alloc_cb, read_cb, write, close. It is better than
 // the guide in three ways. All reads share one buffer, since libuv calls read_cb straight after
-// alloc_cb, where the guide allocates 64 KiB for each read (which costs it nearly half of its
-// speed). uv_try_write sends at once; only what the socket does not take is copied and queued by
-// uv_write, and reading stops until that has left, where the guide queues without a bound. At the
-// end of the stream what is queued leaves first, where the guide would drop it.
+// alloc_cb, where the guide allocates 64 KiB for each read. uv_try_write sends at once; only what
+// the socket does not take is copied and queued by uv_write, and reading stops until that has left,
+// where the guide queues without a bound. At the end of the stream what is queued leaves first,
+// where the guide would drop it.
 //
 // Neighbours: peer_common.c (command line, announcement), epoll_echo.c (the same without libuv).
 // Ownership: a client is freed by its close callback; a queued write owns a copy of its bytes.

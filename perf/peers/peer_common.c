@@ -45,7 +45,7 @@ static const char* mode_words(unsigned modes) {
 }
 
 static void print_help(const char* summary, const struct peer_options* defaults) {
-  printf("usage: %s %s [--port N | --unix PATH]%s\n\n%s\n\n", program_name,
+  printf("usage: %s %s (--port N | --unix PATH)%s\n\n%s\n\n", program_name,
          mode_words(defaults->modes), defaults->buffers > 0 ? " [OPTION]..." : "", summary);
   if ((defaults->modes & PEER_ECHO) != 0) {
     puts("  echo                what is received goes back; the default");

@@ -29,6 +29,7 @@ import time
 
 CONNECTIONS = 10_000
 SPLICE_PIPES = 1000
+BACKLOG = 4096
 START_SECONDS = 10
 STOP_SECONDS = 10
 ATTEMPTS = 5
@@ -47,7 +48,7 @@ defaults
     timeout client 1h
     timeout server 1h{splice}
 listen proxy
-    bind 127.0.0.1:{port}
+    bind 127.0.0.1:{port} backlog {backlog}
     server upstream {upstream}
 """
 SPLICE = """
@@ -65,7 +66,7 @@ events {{
 }}
 stream {{
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port} backlog={backlog};
         proxy_pass {upstream};
         proxy_connect_timeout 10s;
         proxy_timeout 1h;
@@ -137,7 +138,7 @@ def haproxy_command(name, upstream, port, directory):
     path = directory / "haproxy.cfg"
     splice, pipes = (SPLICE, SPLICE_PIPES) if name == "haproxy_splice" else ("", 0)
     text = HAPROXY.format(connections=room_for(CONNECTIONS, pipes), pipes=pipes, port=port,
-                          splice=splice, upstream=upstream)
+                          backlog=BACKLOG, splice=splice, upstream=upstream)
     path.write_text(text, encoding="utf-8")
     return [program("haproxy"), "-db", "-f", str(path)]
 
@@ -149,9 +150,9 @@ def nginx_command(upstream, port, directory):
                          "(scripts/setup.sh --bench)")
     path = directory / "nginx.conf"
     user = "user root;\n" if os.geteuid() == 0 else ""
-    path.write_text(NGINX.format(module=STREAM_MODULE, user=user, directory=directory, port=port,
-                                 files=2 * room_for(CONNECTIONS) + 100, upstream=upstream),
-                    encoding="utf-8")
+    text = NGINX.format(module=STREAM_MODULE, user=user, directory=directory, port=port,
+                        backlog=BACKLOG, files=2 * room_for(CONNECTIONS) + 100, upstream=upstream)
+    path.write_text(text, encoding="utf-8")
     return [program("nginx"), "-p", str(directory), "-e", "stderr", "-c", str(path)]
 
 
