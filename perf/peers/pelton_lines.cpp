@@ -44,9 +44,12 @@ pelton::Task<> serve(const peer_options& options) {
   for (const int number : {SIGTERM, SIGINT}) {
     loop.add_signal_handler(number, [&stop] { stop.set(); });
   }
-  const pelton::Server server = listen(options);
+  pelton::Server server = listen(options);
   peer_announce(server.sockets().front());
   co_await stop.wait();
+  server.close();
+  server.abort_clients();
+  co_await server.wait_closed();
 }
 
 }  // namespace
@@ -55,8 +58,10 @@ int main(int count, char** arguments) {
   peer_options options{};
   options.modes = PEER_LINES;
   peer_parse(count, arguments, "pelton_lines", "A server of lines on pelton's streams.", &options);
+  pelton::LoopOptions loop_options;
+  loop_options.busy_poll.mode = pelton::BusyPoll::Mode::off;  // it blocks, as the other peers do
   try {
-    return pelton::run(serve(options));
+    return pelton::run(serve(options), loop_options);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "pelton_lines: %s\n", error.what());
     return 1;
