@@ -150,7 +150,7 @@ static void serve(struct server* s) {
 }
 
 int main(int argc, char** argv) {
-  struct peer_options options = {.port = 0, .buffers = 1, .buffer_size = 65536};
+  struct peer_options options = {.modes = PEER_ECHO, .buffers = 1, .buffer_size = 65536};
   peer_parse(argc, argv, "epoll_echo",
              "A TCP echo server straight on epoll: level-triggered, non-blocking, one thread.\n"
              "--buffers is accepted so that every peer takes the same command line; it has no\n"
@@ -158,7 +158,7 @@ int main(int argc, char** argv) {
              &options);
   static struct server server;
   server.signal_fd = peer_signal_fd();
-  server.listen_fd = peer_listen(options.port, SOCK_NONBLOCK);
+  server.listen_fd = peer_listen(&options, SOCK_NONBLOCK);
   server.buffer_size = options.buffer_size;
   server.buffer = malloc(server.buffer_size);
   if (server.buffer == NULL) peer_die(ENOMEM, "cannot allocate %zu bytes", server.buffer_size);

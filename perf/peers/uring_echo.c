@@ -349,14 +349,14 @@ static void make_buffers(struct server* s, const struct peer_options* options) {
 }
 
 int main(int argc, char** argv) {
-  struct peer_options options = {.port = 0, .buffers = 1024, .buffer_size = 4096};
+  struct peer_options options = {.modes = PEER_ECHO, .buffers = 1024, .buffer_size = 4096};
   peer_parse(argc, argv, "uring_echo",
              "A TCP echo server straight on liburing: multishot accept and receive, a ring of\n"
              "provided buffers, one thread. The yardstick for pelton-echo.",
              &options);
   static struct server server;
   server.signal_fd = peer_signal_fd();
-  server.listen_fd = peer_listen(options.port, 0);
+  server.listen_fd = peer_listen(&options, 0);
   make_ring(&server);
   make_buffers(&server, &options);
   arm_signal(&server);
