@@ -69,7 +69,8 @@ Task<> timer_arm_cancel(std::size_t rounds) {
   Loop& loop = Loop::running();
   std::vector<CallHandle> pending;
   for (std::size_t index = 0; index < pending_timers; ++index) {
-    pending.push_back(loop.call_later(std::chrono::hours(1 + index * 7919 % pending_timers), [] {}));
+    pending.push_back(
+        loop.call_later(std::chrono::hours(1 + index * 7919 % pending_timers), [] {}));
   }
   for (std::size_t round = 0; round < rounds * batch; ++round) {
     loop.call_later(std::chrono::minutes(30), [] {}).cancel();
@@ -298,7 +299,8 @@ namespace {
 constexpr const char* usage =
     "usage: pelton-instructions NAME ROUNDS   does NAME's operations, ROUNDS times over\n"
     "       pelton-instructions --list        names, rounds for a count, operations in a round\n"
-    "       pelton-instructions --toolchain   the compiler and libraries that the counts depend on\n"
+    "       pelton-instructions --toolchain   the compiler and libraries that the counts depend "
+    "on\n"
     "\n"
     "For callgrind; test/perf/instructions_guard.py drives it.\n";
 

@@ -25,13 +25,16 @@ from dataclasses import dataclass
 
 BASELINE = pathlib.Path(__file__).resolve().with_name("instructions_baseline.json")
 TOLERANCE_PERCENT = 3.0
+ROUNDING_PERCENT = 1e-6
 COUNT_SECONDS_MAX = 120
 SKIPPED = 77
 RING_REFUSED = 78  # the exit status of pelton's programs where io_uring is not allowed
 MEASURED = "pelton_measured"  # the function whose instructions are counted
 TOTALS = re.compile(r"^totals: (\d+)$", re.MULTILINE)
-COST = re.compile(r"^\s*([\d,]+) \([^)]*\)\s+(.*?)(?: \[[^]]*\])?$")
+NAME = re.compile(r"^(c?fn)=\((\d+)\)(?: (.*))?$")  # a number stands for a name given before
+COST = re.compile(r"^[+*-]?\d* (\d+)$")
 SHOWN_FUNCTIONS = 30
+NAME_COLUMNS = 90
 
 
 class Skip(Exception):
@@ -96,13 +99,9 @@ class Counter:
 
     def functions(self, workload):
         """[(instructions of one operation, function)], the most costly first."""
-        annotate = shutil.which("callgrind_annotate")
-        if not annotate:
-            raise Skip("callgrind_annotate is not installed (Debian: valgrind)")
         costs = {}
         for sign, path in zip((-1, 1), self.run_callgrind(workload)):
-            text = run([annotate, "--threshold=100", "--auto=no", str(path)]).stdout
-            for cost, function in costs_of(text):
+            for function, cost in costs_of(path.read_text(encoding="utf-8", errors="replace")):
                 costs[function] = costs.get(function, 0) + sign * cost
         operations = workload.rounds * workload.operations
         return sorted(((cost / operations, name) for name, cost in costs.items()), reverse=True)
@@ -146,11 +145,22 @@ def total_of(path):
 
 
 def costs_of(text):
-    """(instructions, "file:function") of each line of callgrind_annotate's list."""
+    """(function, instructions) of each line of costs in a file of callgrind's: the function's own,
+    not those of what it calls."""
+    names = {}
+    function = ""
+    in_call = False
     for line in text.splitlines():
-        if (match := COST.match(line)) and not match[2].startswith("PROGRAM TOTALS"):
-            path, _, function = match[2].partition(":")
-            yield int(match[1].replace(",", "")), f"{function}  ({pathlib.PurePath(path).name})"
+        if match := NAME.match(line):
+            names.setdefault(match[2], match[3])
+            if match[1] == "fn":
+                function = names[match[2]]
+        elif line.startswith("calls="):
+            in_call = True  # the next line has what the call cost
+        elif match := COST.match(line):
+            if not in_call:
+                yield function, int(match[1])
+            in_call = False
 
 
 # --- Comparing ---
@@ -171,7 +181,9 @@ class Verdict:
 
     def failed(self, tolerance):
         """True where it costs too much, or where one of the two numbers is missing."""
-        return self.measured is None or self.baseline is None or self.percent > tolerance
+        if self.measured is None or self.baseline is None:
+            return True
+        return self.percent > tolerance + ROUNDING_PERCENT
 
     def line(self, tolerance):
         """The report of it."""
@@ -241,7 +253,8 @@ def update(path, counter, counts, whole):
 def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", metavar="FILE", default="build/release/bin/pelton-instructions",
+    parser.add_argument("--program", metavar="FILE",
+                        default="build/release/bin/pelton-instructions",
                         help="pelton-instructions of the build to count (default %(default)s)")
     parser.add_argument("--baseline", metavar="FILE", type=pathlib.Path, default=BASELINE,
                         help="the file of baselines (default: beside this script)")
@@ -283,7 +296,12 @@ def show(counter, workload):
     print(f"{workload.name}: {workload.text}: {total:.1f} instructions per operation")
     for cost, function in functions[:SHOWN_FUNCTIONS]:
         if cost >= 0.05:
-            print(f"{cost:9.1f}  {100 * cost / total:5.1f} %  {function}")
+            print(f"{cost:9.1f}  {100 * cost / total:5.1f} %  {short(function)}")
+
+
+def short(function):
+    """The name of a function without what every name has in common."""
+    return function.replace("pelton::", "").replace("(anonymous namespace)::", "")[:NAME_COLUMNS]
 
 
 def work(parser, arguments, folder):
