@@ -76,7 +76,7 @@ class Contenders:
         if modes and mode and ("lines" if mode == "lines" else "echo") not in modes:
             return f"it has no mode {mode}"
         programs = [self._fill(entry["command"][0], {})]
-        if work.kind == "bench":
+        if work.kind == "bench" or work.load.get("clients") == 1:
             programs.append(self.program("pelton-bench"))
         for program in programs:
             if "/" in program and not os.access(self.root / program, os.X_OK):

@@ -15,7 +15,6 @@ import json
 import re
 import shutil
 import socket
-import sys
 import tempfile
 
 import proc
@@ -158,8 +157,10 @@ def run_bench(bench, work, name):
                 bench.contenders.program("pelton-bench"), load["mode"],
                 "--connect", server.address, "--connections", str(load["connections"]),
                 "--size", str(load["size"]), "--pipeline", str(load["pipeline"]),
-                "--duration", f"{work.duration:g}", "--warmup", f"{work.warmup:g}",
-                "--threads", "1", "--json", "-", "--server-pid", str(server.cpu_pid)]
+                "--duration", f"{work.duration:g}", "--threads", "1", "--json", "-",
+                "--server-pid", str(server.cpu_pid)]
+            if work.warmup:  # the idle mode has none
+                load_command += ["--warmup", f"{work.warmup:g}"]
             out = run_load(load_command, bench.load_core, bench.root,
                            work.duration + work.warmup + MORE_SECONDS)
             return Result(*parse_bench(out), command, load_command, server.line)
@@ -185,29 +186,35 @@ def redis_benchmark(bench, work, host, port, requests):
     return command, parse_redis(out) | {"requests": requests}
 
 
-def redis_ping(bench, seconds, host, port):
-    """redis_ping.py for so long: (command, values)."""
-    command = [sys.executable, "-B", "perf/compare/redis_ping.py", host, port, f"{seconds:g}"]
-    return command, json.loads(run_load(command, bench.load_core, bench.root,
-                                        seconds + MORE_SECONDS))
+def one_pinging(bench, seconds, warmup, address):
+    """pelton-bench as redis's only client, which counts single microseconds: (command, values).
+
+    redis-benchmark counts latencies in steps of 8 us, a tenth of what is measured here.
+    """
+    command = [bench.contenders.program("pelton-bench"), "echo", "--connect", address,
+               "--message", "ping", "--connections", "1", "--duration", f"{seconds:g}",
+               "--warmup", f"{warmup:g}", "--threads", "1", "--json", "-"]
+    out = run_load(command, bench.load_core, bench.root, seconds + warmup + MORE_SECONDS)
+    return command, parse_bench(out)[0]
 
 
 def run_redis(bench, work, name):
-    """redis-benchmark, or one exact client, through a fresh proxy to a fresh redis-server."""
+    """redis-benchmark, or pelton-bench where there is one client, through a fresh proxy to a fresh redis-server."""
     with redis_server(bench) as redis:
         command = bench.contenders.command(name, work, upstream=redis.address)
         with serving(command, bench.server_core, bench.root) as proxy:
             # A first load warms up; that of redis-benchmark tells how many requests fill the time.
-            if work.load["clients"] == 1:
-                redis_ping(bench, max(work.warmup, 0.05), *proxy.host_port)
+            alone = work.load["clients"] == 1
+            if alone:
+                one_pinging(bench, max(work.warmup, 0.05), 0, proxy.address)
             else:
                 warm = redis_benchmark(bench, work, *proxy.host_port, REDIS_WARMUP_REQUESTS)[1]
                 requests = max(int(warm["requests_per_second"] * work.duration),
                                REDIS_WARMUP_REQUESTS)
             watch = proc.Watch(proxy.cpu_pid, bench.server_core, [redis.cpu_pid],
                                bench.load_core)
-            if work.load["clients"] == 1:
-                load_command, values = redis_ping(bench, work.duration, *proxy.host_port)
+            if alone:
+                load_command, values = one_pinging(bench, work.duration, 0, proxy.address)
             else:
                 load_command, values = redis_benchmark(bench, work, *proxy.host_port, requests)
             seen = watch.stop()
