@@ -57,8 +57,8 @@ def shown_value(value):
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def draw_bars(axes, figures, title, unit, scale=1, lower_is_better=True):
-    """One bar for each contender, the best on top, with its value at its end."""
+def draw_bars(axes, room, figures, title, unit, scale=1, lower_is_better=True):
+    """One bar for each contender, the best on top, with its value at its end; room for so many."""
     ordered = sorted(figures, key=lambda each: each[1], reverse=not lower_is_better)
     values = [value * scale for _, value in ordered]
     places = range(len(ordered))
@@ -71,7 +71,7 @@ def draw_bars(axes, figures, title, unit, scale=1, lower_is_better=True):
     axes.set_yticks(places, [shown_name(name) for name, _ in ordered])
     for label, (name, _) in zip(axes.get_yticklabels(), ordered):
         label.set_fontweight("bold" if cases.is_pelton(name) else "normal")
-    axes.invert_yaxis()
+    axes.set_ylim(room - 0.4, -0.6)  # bars are as thick in every panel
     axes.set_xlim(0, max(values) * 1.16)
     axes.set_title(title)
     axes.set_xlabel(f"{unit} ({'less' if lower_is_better else 'more'} is better)", color=FAINT,
@@ -176,7 +176,7 @@ def bar_chart(document, path, title, wanted):
     tallest = max(len(each[0]) for each in found)
     figure, axes = panels(len(found), max(4.2 * len(found), 6.4), 1.9 + 0.27 * tallest)
     for each, where in zip(found, axes):
-        draw_bars(where, *each)
+        draw_bars(where, tallest, *each)
     save(figure, document, title, path)
     return True
 
@@ -252,7 +252,8 @@ def scaling(document, path):
     counts = [count for count in cases.CURVE if any(count in xs for _, xs, _ in lines)]
     axes.set_xlim(counts[0] / 1.2, counts[-1])
     axes.set_xticks(counts, [f"{count:,}" for count in counts])
-    draw_lines(axes, lines, "", "us of CPU per echo, logarithmic (less is better)")
+    draw_lines(axes, lines, "echo 64 B, one message in flight on each connection",
+               "us of CPU per echo, logarithmic (less is better)")
     axes.set_xticks(counts, [f"{count:,}" for count in counts])
     axes.set_xlabel("connections, logarithmic", color=FAINT, fontsize=9)
     save(figure, document, "What an echo costs with more connections", path)

@@ -178,45 +178,47 @@ def redis_server(bench):
             yield server
 
 
-def redis_benchmark(bench, work, host, port, requests):
+def redis_benchmark(bench, work, proxy, requests):
     """redis-benchmark with so many requests: (command, values)."""
+    host, port = proxy.host_port
     command = [tool("redis-benchmark"), "-h", host, "-p", port, "-c", str(work.load["clients"]),
                "-t", "ping_mbulk", "-n", str(requests), "--csv"]
     out = run_load(command, bench.load_core, bench.root, work.duration + MORE_SECONDS)
     return command, parse_redis(out) | {"requests": requests}
 
 
-def one_pinging(bench, seconds, warmup, address):
+def one_client(bench, seconds, proxy):
     """pelton-bench as redis's only client, which counts single microseconds: (command, values).
 
     redis-benchmark counts latencies in steps of 8 us, a tenth of what is measured here.
     """
-    command = [bench.contenders.program("pelton-bench"), "echo", "--connect", address,
+    command = [bench.contenders.program("pelton-bench"), "echo", "--connect", proxy.address,
                "--message", "ping", "--connections", "1", "--duration", f"{seconds:g}",
-               "--warmup", f"{warmup:g}", "--threads", "1", "--json", "-"]
-    out = run_load(command, bench.load_core, bench.root, seconds + warmup + MORE_SECONDS)
+               "--warmup", "0", "--threads", "1", "--json", "-"]
+    out = run_load(command, bench.load_core, bench.root, seconds + MORE_SECONDS)
     return command, parse_bench(out)[0]
 
 
+def warmed_up(bench, work, proxy):
+    """Warms redis and the proxy up; the load itself, to be called when the watch has begun."""
+    if work.load["clients"] == 1:
+        one_client(bench, max(work.warmup, 0.05), proxy)
+        return lambda: one_client(bench, work.duration, proxy)
+    # redis-benchmark is told a number, not a time: the first rate says how many fill the time.
+    rate = redis_benchmark(bench, work, proxy, REDIS_WARMUP_REQUESTS)[1]["requests_per_second"]
+    requests = max(int(rate * work.duration), REDIS_WARMUP_REQUESTS)
+    return lambda: redis_benchmark(bench, work, proxy, requests)
+
+
 def run_redis(bench, work, name):
-    """redis-benchmark, or pelton-bench where there is one client, through a fresh proxy to a fresh redis-server."""
+    """Clients that ping a fresh redis-server through a fresh proxy."""
     with redis_server(bench) as redis:
         command = bench.contenders.command(name, work, upstream=redis.address)
         with serving(command, bench.server_core, bench.root) as proxy:
-            # A first load warms up; that of redis-benchmark tells how many requests fill the time.
-            alone = work.load["clients"] == 1
-            if alone:
-                one_pinging(bench, max(work.warmup, 0.05), 0, proxy.address)
-            else:
-                warm = redis_benchmark(bench, work, *proxy.host_port, REDIS_WARMUP_REQUESTS)[1]
-                requests = max(int(warm["requests_per_second"] * work.duration),
-                               REDIS_WARMUP_REQUESTS)
+            put_load = warmed_up(bench, work, proxy)
             watch = proc.Watch(proxy.cpu_pid, bench.server_core, [redis.cpu_pid],
                                bench.load_core)
-            if alone:
-                load_command, values = one_pinging(bench, work.duration, 0, proxy.address)
-            else:
-                load_command, values = redis_benchmark(bench, work, *proxy.host_port, requests)
+            load_command, values = put_load()
             seen = watch.stop()
             values["cpu_us_per_request"] = seen["cpu_s"] * 1e6 / values["requests"]
             values["server_cpu_percent"] = 100 * seen["cpu_s"] / seen["seconds"]

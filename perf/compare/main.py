@@ -190,8 +190,8 @@ def measure(options):
         "machine": machine.describe(ROOT),
         "contenders": {name: entry.get("version") for name, entry in registry.entries.items()},
         "works": [{"id": work.id, "title": work.title, "load": work.load,
-                   "rounds": work.run_rounds, "duration_s": work.duration,
-                   "warmup_s": work.warmup} for work in works],
+                   "contenders": list(work.contenders), "rounds": work.run_rounds,
+                   "duration_s": work.duration, "warmup_s": work.warmup} for work in works],
         "missing": measurement.missing, "runs": measurement.measured,
     }
     document["checks"] = summary.checks(document)

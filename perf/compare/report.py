@@ -240,7 +240,8 @@ def markdown(document, charts):
     ]
     if document["mode"] == "quick":
         parts.append("A quick run: short measurements of few rounds, to see whether something is "
-                     "badly wrong. Trust the full run's numbers.\n")
+                     "badly wrong. It leaves out some peers, and the limits that need them. "
+                     "Trust the full run's numbers.\n")
     if not document["complete"]:
         parts.append("**The run was interrupted: what follows is a part of it.**\n")
     parts += [

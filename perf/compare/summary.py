@@ -8,6 +8,7 @@ Neighbours: cases.py has the checks, runs.py made the runs, report.py shows what
 Ownership: pure functions of the records; nothing is kept.
 """
 
+import dataclasses
 import statistics
 
 import cases
@@ -134,11 +135,24 @@ def evaluate(check, runs, missing, works_run):
                      "close": is_close(check.operator, value_range, check.limit)}
 
 
+def asked_for(check, document):
+    """The check with the peers that were asked for; None where that leaves nothing of it.
+
+    A quick run leaves peers out; what nobody asked for is not called "not measured".
+    """
+    invited = {(work["id"], name) for work in document["works"] for name in work["contenders"]}
+    peers = tuple(peer for peer in check.peers if (peer.work, peer.contender) in invited)
+    if not check.works() & {work["id"] for work in document["works"]}:
+        return None
+    return dataclasses.replace(check, peers=peers) if peers or not check.peers else None
+
+
 def checks(document):
-    """All checks whose works belong to what was asked for."""
+    """All checks that were asked for."""
     works_run = [work["id"] for work in document["works"]]
+    asked = (asked_for(check, document) for check in cases.CHECKS)
     return [evaluate(check, document["runs"], document["missing"], works_run)
-            for check in cases.CHECKS if check.works() & set(works_run)]
+            for check in asked if check]
 
 
 def contender_summary(runs, work, contender, metric):
