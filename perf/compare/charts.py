@@ -71,7 +71,10 @@ def draw_bars(axes, room, figures, title, unit, scale=1, lower_is_better=True):
     axes.set_yticks(places, [shown_name(name) for name, _ in ordered])
     for label, (name, _) in zip(axes.get_yticklabels(), ordered):
         label.set_fontweight("bold" if cases.is_pelton(name) else "normal")
-    axes.set_ylim(room - 0.4, -0.6)  # bars are as thick in every panel
+    box = axes.get_position()  # bars are as thick in every panel; few of them need less of it
+    height = box.height * len(ordered) / room
+    axes.set_position([box.x0, box.y1 - height, box.width, height])
+    axes.set_ylim(len(ordered) - 0.4, -0.6)
     axes.set_xlim(0, max(values) * 1.16)
     axes.set_title(title)
     axes.set_xlabel(f"{unit} ({'less' if lower_is_better else 'more'} is better)", color=FAINT,

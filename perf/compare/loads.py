@@ -161,9 +161,14 @@ def run_bench(bench, work, name):
                 "--server-pid", str(server.cpu_pid)]
             if work.warmup:  # the idle mode has none
                 load_command += ["--warmup", f"{work.warmup:g}"]
+            watch = proc.Watch(server.cpu_pid, bench.server_core, [], bench.load_core)
             out = run_load(load_command, bench.load_core, bench.root,
                            work.duration + work.warmup + MORE_SECONDS)
-            return Result(*parse_bench(out), command, load_command, server.line)
+            strangers = watch.stop()["server_strangers"]
+            values, server_wait, load_wait = parse_bench(out)
+            if server_wait is not None:  # the threads of a server wait for each other, too
+                server_wait = min(server_wait, strangers)
+            return Result(values, server_wait, load_wait, command, load_command, server.line)
 
 
 @contextlib.contextmanager
@@ -222,8 +227,8 @@ def run_redis(bench, work, name):
             seen = watch.stop()
             values["cpu_us_per_request"] = seen["cpu_s"] * 1e6 / values["requests"]
             values["server_cpu_percent"] = 100 * seen["cpu_s"] / seen["seconds"]
-            return Result(with_rates(values), seen["server_wait_percent"],
-                          seen["load_wait_percent"], command, load_command, proxy.line)
+            return Result(with_rates(values), seen["server_wait"],
+                          seen["load_wait"], command, load_command, proxy.line)
 
 
 def run_iperf(bench, work, name):
@@ -244,7 +249,7 @@ def run_iperf(bench, work, name):
             values = {"bytes": received, "bytes_per_second": rate,
                       "cpu_s_per_gb": seen["cpu_s"] / (received / 1e9),
                       "server_cpu_percent": 100 * seen["cpu_s"] / seen["seconds"]}
-            return Result(values, seen["server_wait_percent"], seen["load_wait_percent"],
+            return Result(values, seen["server_wait"], seen["load_wait"],
                           command, load_command, proxy.line)
 
 

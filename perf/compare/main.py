@@ -264,6 +264,9 @@ def run(options):
         show(document, output_directory(options))
     else:
         document = measure(options)
+        if not document["runs"]:
+            why = "; ".join(dict.fromkeys(each["why"] for each in document["missing"]))
+            raise UsageError(f"nothing was measured: {why or 'interrupted before the first run'}")
         write(document, output_directory(options, document["complete"]))
         if not document["complete"]:
             return 130

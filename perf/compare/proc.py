@@ -11,7 +11,7 @@ import resource
 import time
 
 TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
-ROUNDING_TICKS = 3  # by which /proc/stat may be off
+ROUNDING_TICKS = 2  # by which /proc/stat may be off
 
 
 def family(pid):
@@ -65,9 +65,9 @@ def softirq_thread(core):
 class Watch:
     """What a server spends between start and stop, and how much strangers took of two cores.
 
-    ksoftirqd is no stranger: what it does is the network's work, put off. The programs of the
-    load share a core, so each of them waits for the others; what counts as the load's wait is
-    what strangers ran on that core, and what the hypervisor took of either.
+    Nobody is disturbed by himself: the threads of a server wait for each other, and so do the
+    programs of a load that share its core. ksoftirqd is no stranger either: what it does is the
+    network's work, put off. So a wait counts as far as strangers ran on that core meanwhile.
     """
 
     def __init__(self, pid, core, load_pids, load_core):
@@ -76,30 +76,31 @@ class Watch:
         self.softirq = {each: softirq_thread(each) for each in (core, load_core)}
         self.begin = self._read()
 
-    def _softirq_seconds(self, core):
-        """What a core's ksoftirqd has run."""
-        return cpu_and_wait(self.softirq[core])[0] if self.softirq[core] else 0.0
+    def _foreign(self, core, own):
+        """Seconds that neither `own` nor ksoftirqd explain, but something ran on a core."""
+        busy, stolen = core_times(core)
+        softirq = cpu_and_wait(self.softirq[core])[0] if self.softirq[core] else 0.0
+        return busy - own - softirq, stolen
 
     def _read(self):
         ran, waited = cpu_and_wait(self.pid)
-        own = sum(cpu_and_wait(pid)[0] for pid in self.load_pids) + _ended_children_seconds()
-        busy, stolen = core_times(self.load_core)
-        return {"at": time.monotonic(), "ran": ran, "waited": waited, "own": own, "busy": busy,
-                "stolen": stolen + core_times(self.core)[1],
-                "softirq": self._softirq_seconds(self.core),
-                "load_softirq": self._softirq_seconds(self.load_core)}
+        load = sum(cpu_and_wait(pid)[0] for pid in self.load_pids) + _ended_children_seconds()
+        here, stolen_here = self._foreign(self.core, ran)
+        there, stolen_there = self._foreign(self.load_core, load)
+        return {"at": time.monotonic(), "ran": ran, "waited": waited, "here": here,
+                "there": there, "stolen_here": stolen_here, "stolen_there": stolen_there}
 
     def stop(self):
-        """{"cpu_s", "server_wait_percent", "load_wait_percent", "seconds"} since the start."""
+        """{"seconds", "cpu_s", and in percent "server_wait", "server_strangers", "load_wait"}."""
         now = self._read()
         spent = {key: value - self.begin[key] for key, value in now.items()}
-        strangers = (spent["busy"] - spent["own"] - spent["load_softirq"]
-                     - ROUNDING_TICKS * TICK_SECONDS)
-        return {"seconds": spent["at"], "cpu_s": spent["ran"],
-                "server_wait_percent":
-                    100 * max(spent["waited"] - spent["softirq"], 0) / spent["at"],
-                "load_wait_percent":
-                    100 * (max(strangers, 0) + spent["stolen"]) / spent["at"]}
+        percent = 100 / spent["at"]
+        here, there = (max(spent[side] - ROUNDING_TICKS * TICK_SECONDS, 0)
+                       for side in ("here", "there"))
+        strangers = percent * (here + spent["stolen_here"])
+        return {"seconds": spent["at"], "cpu_s": spent["ran"], "server_strangers": strangers,
+                "server_wait": min(percent * spent["waited"], strangers),
+                "load_wait": percent * (there + spent["stolen_there"])}
 
 
 def _ended_children_seconds():

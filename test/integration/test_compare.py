@@ -289,6 +289,48 @@ class Reading(Case):
                                  if os.path.exists(f"/proc/{pid}")])
 
 
+class Disturbance(Case):
+    """Who counts as a stranger: not the server itself, not its load, not ksoftirqd."""
+
+    def watched(self, ran, waited, busy_here, busy_there, stolen=0.0):
+        """What a Watch says of a second with these seconds in it; ksoftirqd has 0.1 of each."""
+        proc = load("proc")
+        times = {1: (ran, waited), 2: (0.5, 9.0), 70: (0.1, 0), 71: (0.1, 0)}
+        now = [0.0]
+        fakes = {
+            "cpu_and_wait": lambda pid: tuple(now[0] * each for each in times[pid]),
+            "core_times": lambda core: (now[0] * (busy_there if core else busy_here),
+                                        now[0] * stolen),
+            "softirq_thread": lambda core: 70 + core,
+            "_ended_children_seconds": lambda: 0.2 * now[0],
+            "time": type("Clock", (), {"monotonic": staticmethod(lambda: now[0])}),
+        }
+        for name, fake in fakes.items():
+            self.addCleanup(setattr, proc, name, getattr(proc, name))
+            setattr(proc, name, fake)
+        watch = proc.Watch(1, 0, [2], 1)
+        now[0] = 1.0
+        return watch.stop()
+
+    def test_threads_of_a_server_that_wait_for_each_other_disturb_nobody(self):
+        seen = self.watched(ran=0.9, waited=0.4, busy_here=1.0, busy_there=0.8)
+        self.assertEqual((seen["server_wait"], seen["load_wait"]), (0, 0))
+        self.assertAlmostEqual(seen["cpu_s"], 0.9)
+
+    def test_strangers_on_the_core_of_the_server_count_as_far_as_it_waited(self):
+        seen = self.watched(ran=0.4, waited=0.3, busy_here=1.0, busy_there=0.8)
+        self.assertAlmostEqual(seen["server_wait"], 30)
+        seen = self.watched(ran=0.4, waited=0.0, busy_here=1.0, busy_there=0.8)
+        self.assertEqual(seen["server_wait"], 0)
+
+    def test_strangers_on_the_core_of_the_load_and_the_hypervisor_count(self):
+        seen = self.watched(ran=0.9, waited=0.5, busy_here=1.0, busy_there=1.0)
+        self.assertAlmostEqual(seen["load_wait"], 18)  # 20 ms are rounding
+        seen = self.watched(ran=0.9, waited=0.5, busy_here=1.0, busy_there=0.8, stolen=0.1)
+        self.assertAlmostEqual(seen["server_wait"], 10)
+        self.assertAlmostEqual(seen["load_wait"], 10)
+
+
 class Report(Case):
     """Report and charts, from the sample's JSON alone."""
 
@@ -439,6 +481,15 @@ class CommandLine(Case):
                        preexec_fn=lambda: os.sched_setaffinity(0, {core}))
         self.assertEqual(done.returncode, 2)
         self.assertIn("the comparison needs two", done.stderr)
+
+    def test_nothing_is_written_where_nothing_was_measured(self):
+        if len(os.sched_getaffinity(0)) < 2:
+            self.skipTest("one core only")
+        directory = pathlib.Path(self.directory())
+        done = compare("--only", "small-writes", "--bin", directory, "--out", directory / "out")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("nothing was measured: no program", done.stderr)
+        self.assertFalse((directory / "out").exists())
 
     def needs_programs(self):
         """Skips where the comparison has nothing to run."""
