@@ -53,10 +53,6 @@ bool TaskCore::step() noexcept {
   return true;
 }
 
-Waiter::~Waiter() {
-  if (task_ && task_->waiter_ == this) task_->waiter_ = nullptr;
-}
-
 void Waiter::park(std::coroutine_handle<> coroutine) noexcept {
   TaskCore* const task = TaskCore::current();
   PELTON_ASSERT(task != nullptr);  // awaited outside of a pelton task

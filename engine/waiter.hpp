@@ -107,7 +107,9 @@ class Waiter : public ListNode<Waiter> {
   void wake() noexcept;
 
  protected:
-  virtual ~Waiter();
+  virtual ~Waiter() {
+    if (task_ && task_->waiter_ == this) task_->waiter_ = nullptr;
+  }
 
   /// For await_suspend: parks the running task here. Link the Waiter into a list afterwards.
   void park(std::coroutine_handle<> coroutine) noexcept;

@@ -33,8 +33,9 @@ bool ReadOperation::end_with(Bytes bytes) noexcept {
 }
 
 bool ReadOperation::end_with(const Failure& failure) noexcept {
+  PELTON_ASSERT(end_ != End::failure);
   end_ = End::failure;
-  failure_ = failure;
+  new (&failure_) Failure(failure);
   return true;
 }
 
@@ -59,11 +60,10 @@ bool ReadOperation::end_value_error(const char* text) noexcept {
   return true;
 }
 
-Bytes ReadOperation::take_or_throw() {
+void ReadOperation::raise() {
   check_cancelled();
+  PELTON_ASSERT(end_ != End::none && end_ != End::bytes);
   switch (end_) {
-    case End::bytes:
-      return std::move(bytes_);
     case End::incomplete:
       throw IncompleteReadError(std::move(bytes_),
                                 has_expected_ ? std::optional(number_) : std::nullopt);
@@ -72,33 +72,27 @@ Bytes ReadOperation::take_or_throw() {
     case End::value_error:
       throw ValueError(text_);
     case End::concurrent:
-      throw RuntimeError(std::string(name_) +
+      throw RuntimeError(std::string(name()) +
                          "() called while another coroutine is already waiting for incoming data");
-    case End::failure:
+    default:
       failure_.raise();
-    case End::none:
-      break;
   }
-  PELTON_ASSERT(end_ != End::none);
-  return {};
 }
 
-Result<Bytes> ReadOperation::take_result() {
+std::error_code ReadOperation::code() {
   check_cancelled();
-  PELTON_ASSERT(end_ != End::none);
+  PELTON_ASSERT(end_ != End::none && end_ != End::bytes);
   switch (end_) {
-    case End::bytes:
-      return std::move(bytes_);
     case End::incomplete:
-      return std::unexpected(make_error_code(StreamErrc::incomplete_read));
+      return StreamErrc::incomplete_read;
     case End::overrun:
-      return std::unexpected(make_error_code(StreamErrc::limit_overrun));
+      return StreamErrc::limit_overrun;
     case End::concurrent:
-      return std::unexpected(make_error_code(StreamErrc::concurrent_read));
+      return StreamErrc::concurrent_read;
     case End::failure:
-      return std::unexpected(failure_.code());
+      return failure_.code();
     default:
-      return std::unexpected(make_error_code(StreamErrc::invalid_argument));
+      return StreamErrc::invalid_argument;
   }
 }
 
@@ -175,45 +169,40 @@ bool ReadExactly::attempt() {
 
 // --- readuntil ---
 
-ReadUntil::ReadUntil(Ref<ReaderCore> core, std::vector<std::string_view> separators)
-    : ReadOperation(std::move(core), "readuntil"), several_(std::move(separators)) {
-  std::ranges::sort(several_, {}, &std::string_view::size);
-}
-
-std::size_t ReadUntil::shortest() const noexcept {
-  return one_only_ ? one_.size() : several_.front().size();
-}
-
-std::size_t ReadUntil::longest() const noexcept {
-  return one_only_ ? one_.size() : several_.back().size();
-}
-
-bool ReadUntil::begin() {
-  if (!one_only_ && several_.empty()) {
-    return end_value_error("Separator should contain at least one element");
-  }
+bool ReadUntilBase::check_begin() {
   if (shortest() == 0) return end_value_error("Separator should be at least one-byte string");
   return core().exception() && end_with(core().exception());
 }
 
 ReadUntil::Match ReadUntil::search() const noexcept {
-  const Chain& buffer = core().buffer();
+  const std::size_t start = core().buffer().find(separator_, offset());
+  return start == Chain::npos ? Match() : Match{start, start + separator_.size()};
+}
+
+ReadUntilAny::ReadUntilAny(Ref<ReaderCore> core, std::vector<std::string_view> separators)
+    : ReadUntilBase(std::move(core)), separators_(std::move(separators)) {
+  std::ranges::sort(separators_, {}, &std::string_view::size);
+}
+
+bool ReadUntilAny::begin() {
+  if (separators_.empty()) {
+    return end_value_error("Separator should contain at least one element");
+  }
+  return check_begin();
+}
+
+ReadUntilAny::Match ReadUntilAny::search() const noexcept {
   Match best;
-  const auto consider = [&](std::string_view separator) {
-    const std::size_t start = buffer.find(separator, offset_);
+  for (const std::string_view separator : separators_) {
+    const std::size_t start = core().buffer().find(separator, offset());
     if (start != Chain::npos && start + separator.size() < best.end) {
       best = {start, start + separator.size()};
     }
-  };
-  if (one_only_) {
-    consider(one_);
-  } else {
-    for (const std::string_view separator : several_) consider(separator);
   }
   return best;
 }
 
-bool ReadUntil::attempt() {
+bool ReadUntilBase::attempt() {
   const Chain& buffer = core().buffer();
   // A concurrent read may have shortened the buffer below what was searched already.
   if (buffer.size() >= offset_ && buffer.size() - offset_ >= shortest()) {
@@ -226,7 +215,7 @@ bool ReadUntil::attempt() {
   return wait_for_data();
 }
 
-bool ReadUntil::take_match(const Match& match) {
+bool ReadUntilBase::take_match(const Match& match) {
   if (match.start > core().limit()) return end_overrun(too_long_text, match.start);
   Bytes taken = core().buffer().take(match.end);
   core().maybe_resume_transport();

@@ -10,6 +10,7 @@
 // Neighbours: reader_core.hpp, the buffer; reader.hpp, which makes these.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -22,11 +23,12 @@ namespace pelton::detail {
 /// Base of all reads: waiting, waking, the outcome.
 class ReadOperation : public Waiter {
  public:
-  ReadOperation(Ref<ReaderCore> core, const char* name) noexcept
-      : core_(std::move(core)), name_(name) {}
-  ~ReadOperation() override { core_->end_wait(*this); }
+  explicit ReadOperation(Ref<ReaderCore> core) noexcept : core_(std::move(core)) {}
+  ~ReadOperation() override {
+    core_->end_wait(*this);
+    if (end_ == End::failure) failure_.~Failure();
+  }
 
-  [[nodiscard]] bool await_ready() { return begin() || attempt(); }
   void await_suspend(std::coroutine_handle<> coroutine) noexcept { park(coroutine); }
   /// The reader failed while this waited.
   void fail(const Failure& failure) noexcept {
@@ -45,11 +47,25 @@ class ReadOperation : public Waiter {
     failure,
   };
 
+  /// The name of the read, for the RuntimeError.
+  [[nodiscard]] virtual const char* name() const noexcept = 0;
   /// Checks the arguments and the reader's exception, once. \return true if that ended the read.
   virtual bool begin() = 0;
   /// Tries to end the read. \return false if it waits now.
   virtual bool attempt() = 0;
 
+  /// True if the reader has bytes and no exception: what reads ask first, for it is the usual case.
+  [[nodiscard]] bool has_bytes() const noexcept {
+    return !core_->buffer().empty() && !core_->exception();
+  }
+  /// Ends the read with bytes that `take(buffer, bytes)` took off. \return what `take` returned.
+  template <class Take>
+  [[nodiscard]] bool end_with_taken(Take take) noexcept {
+    if (!take(core_->buffer(), bytes_)) return false;
+    end_ = End::bytes;
+    core_->maybe_resume_transport();
+    return true;
+  }
   /// For attempt(): waits for data. \return what attempt() must return.
   [[nodiscard]] bool wait_for_data() noexcept;
   bool end_with(Bytes bytes) noexcept;
@@ -58,9 +74,17 @@ class ReadOperation : public Waiter {
   bool end_overrun(const char* text, std::size_t consumed) noexcept;
   bool end_value_error(const char* text) noexcept;
   /// The outcome as a value or asyncio's exception. \throws also Cancelled.
-  [[nodiscard]] Bytes take_or_throw();
+  [[nodiscard]] Bytes take_or_throw() {
+    if (end_ == End::bytes && !cancelled()) [[likely]]
+      return std::move(bytes_);
+    raise();
+  }
   /// The outcome as a value or a code. \throws Cancelled
-  [[nodiscard]] Result<Bytes> take_result();
+  [[nodiscard]] Result<Bytes> take_result() {
+    if (end_ == End::bytes && !cancelled()) [[likely]]
+      return std::move(bytes_);
+    return std::unexpected(code());
+  }
 
   [[nodiscard]] ReaderCore& core() const noexcept { return *core_; }
   [[nodiscard]] End end() const noexcept { return end_; }
@@ -71,25 +95,39 @@ class ReadOperation : public Waiter {
  private:
   bool still_waiting() noexcept override;
   void cancel_wait() noexcept override;
+  [[noreturn]] void raise();
+  [[nodiscard]] std::error_code code();
 
   Ref<ReaderCore> core_;
-  const char* name_;  ///< "read", "readuntil", "readexactly": for the RuntimeError
   End end_ = End::none;
   bool has_expected_ = false;
-  std::size_t number_ = 0;  ///< expected or consumed
-  const char* text_ = nullptr;
   Bytes bytes_;
-  Failure failure_;
+  union {
+    struct {
+      std::size_t number_;  ///< expected or consumed
+      const char* text_;
+    };
+    Failure failure_;  ///< of End::failure
+  };
 };
 
 /// read(n): n > 0 at most n bytes, 0 none, n < 0 all up to the end.
 class Read : public ReadOperation {
  public:
   Read(Ref<ReaderCore> core, std::ptrdiff_t count) noexcept
-      : ReadOperation(std::move(core), "read"), count_(count) {}
+      : ReadOperation(std::move(core)), count_(count) {}
+  [[nodiscard]] bool await_ready() {
+    const bool taken =
+        count_ > 0 && has_bytes() && end_with_taken([&](Chain& buffer, Bytes& bytes) {
+          return buffer.take_front(std::min(static_cast<std::size_t>(count_), buffer.size()),
+                                   bytes);
+        });
+    return taken || begin() || attempt();
+  }
   [[nodiscard]] Bytes await_resume() { return take_or_throw(); }
 
  private:
+  [[nodiscard]] const char* name() const noexcept override { return "read"; }
   bool begin() override;
   bool attempt() override;
   bool attempt_all();
@@ -103,10 +141,12 @@ class Read : public ReadOperation {
 class ReadPiece : public ReadOperation {
  public:
   ReadPiece(Ref<ReaderCore> core, std::size_t count_max) noexcept
-      : ReadOperation(std::move(core), "read_piece"), count_max_(count_max) {}
+      : ReadOperation(std::move(core)), count_max_(count_max) {}
+  [[nodiscard]] bool await_ready() { return begin() || attempt(); }
   [[nodiscard]] Bytes await_resume() { return take_or_throw(); }
 
  private:
+  [[nodiscard]] const char* name() const noexcept override { return "read_piece"; }
   bool begin() override;
   bool attempt() override;
   std::size_t count_max_;
@@ -115,47 +155,96 @@ class ReadPiece : public ReadOperation {
 class ReadExactly : public ReadOperation {
  public:
   ReadExactly(Ref<ReaderCore> core, std::ptrdiff_t count) noexcept
-      : ReadOperation(std::move(core), "readexactly"), count_(count) {}
+      : ReadOperation(std::move(core)), count_(count) {}
+  [[nodiscard]] bool await_ready() {
+    const bool taken =
+        count_ > 0 && has_bytes() && end_with_taken([&](Chain& buffer, Bytes& bytes) {
+          return buffer.take_front(static_cast<std::size_t>(count_), bytes);
+        });
+    return taken || begin() || attempt();
+  }
   [[nodiscard]] Bytes await_resume() { return take_or_throw(); }
 
  private:
+  [[nodiscard]] const char* name() const noexcept override { return "readexactly"; }
   bool begin() override;
   bool attempt() override;
   std::ptrdiff_t count_;
 };
 
-/// readuntil one separator, or the earliest end of several.
-class ReadUntil : public ReadOperation {
+/// What readuntil of one separator and of several share: `offset_` and the order of checks.
+class ReadUntilBase : public ReadOperation {
  public:
-  ReadUntil(Ref<ReaderCore> core, std::string_view separator) noexcept
-      : ReadOperation(std::move(core), "readuntil"), one_(separator), one_only_(true) {}
-  ReadUntil(Ref<ReaderCore> core, std::vector<std::string_view> separators);
+  using ReadOperation::ReadOperation;
   [[nodiscard]] Bytes await_resume() { return take_or_throw(); }
 
  protected:
-  bool begin() override;
-  bool attempt() override;
-
- private:
   struct Match {
     std::size_t start = Chain::npos;
     std::size_t end = Chain::npos;
   };
-  [[nodiscard]] Match search() const noexcept;
-  [[nodiscard]] std::size_t shortest() const noexcept;
-  [[nodiscard]] std::size_t longest() const noexcept;
+  bool attempt() override;
+  /// The separator that ends first, among those that begin at offset_ or later.
+  [[nodiscard]] virtual Match search() const noexcept = 0;
+  [[nodiscard]] virtual std::size_t shortest() const noexcept = 0;
+  [[nodiscard]] virtual std::size_t longest() const noexcept = 0;
+  [[nodiscard]] std::size_t offset() const noexcept { return offset_; }
+  bool check_begin();
+
+ private:
+  [[nodiscard]] const char* name() const noexcept override { return "readuntil"; }
   [[nodiscard]] bool take_match(const Match& match);
 
-  std::string_view one_;
-  std::vector<std::string_view> several_;  ///< by length, shortest first
-  bool one_only_ = false;
   std::size_t offset_ = 0;  ///< no separator begins before it
+};
+
+/// readuntil one separator.
+class ReadUntil : public ReadUntilBase {
+ public:
+  ReadUntil(Ref<ReaderCore> core, std::string_view separator) noexcept
+      : ReadUntilBase(std::move(core)), separator_(separator) {}
+  [[nodiscard]] bool await_ready() { return take_buffered() || begin() || attempt(); }
+
+ protected:
+  /// Takes what ends with a separator of one byte in the first piece of the buffer: most lines.
+  [[nodiscard]] bool take_buffered() noexcept {
+    return separator_.size() == 1 && has_bytes() &&
+           end_with_taken([&](Chain& buffer, Bytes& bytes) {
+             return buffer.take_through(separator_.front(), core().limit(), bytes);
+           });
+  }
+  bool begin() override { return check_begin(); }
+
+ private:
+  [[nodiscard]] Match search() const noexcept override;
+  [[nodiscard]] std::size_t shortest() const noexcept override { return separator_.size(); }
+  [[nodiscard]] std::size_t longest() const noexcept override { return separator_.size(); }
+
+  std::string_view separator_;
+};
+
+/// readuntil the earliest end of several separators; of equal ones the shortest.
+class ReadUntilAny : public ReadUntilBase {
+ public:
+  ReadUntilAny(Ref<ReaderCore> core, std::vector<std::string_view> separators);
+  [[nodiscard]] bool await_ready() { return begin() || attempt(); }
+
+ private:
+  bool begin() override;
+  [[nodiscard]] Match search() const noexcept override;
+  [[nodiscard]] std::size_t shortest() const noexcept override {
+    return separators_.front().size();
+  }
+  [[nodiscard]] std::size_t longest() const noexcept override { return separators_.back().size(); }
+
+  std::vector<std::string_view> separators_;  ///< by length, shortest first
 };
 
 /// readline: readuntil "\n" whose failures become a partial line or a ValueError.
 class ReadLine : public ReadUntil {
  public:
   explicit ReadLine(Ref<ReaderCore> core) noexcept : ReadUntil(std::move(core), "\n") {}
+  [[nodiscard]] bool await_ready() { return take_buffered() || begin() || attempt(); }
 
  private:
   bool begin() override { return finish(ReadUntil::begin()); }

@@ -51,14 +51,14 @@ class StreamReader {
     return {core_, separator};
   }
   /// The same for several separators: the earliest end wins, of equal ones the shortest.
-  [[nodiscard]] detail::ReadUntil readuntil(std::vector<std::string_view> separators) const {
+  [[nodiscard]] detail::ReadUntilAny readuntil(std::vector<std::string_view> separators) const {
     return {core_, std::move(separators)};
   }
   /// The same with the separators one after the other: `readuntil("\r\n", "\n")`. (No braced list:
   /// GCC 12 compiles none in a co_await expression.)
   template <std::convertible_to<std::string_view>... More>
-  [[nodiscard]] detail::ReadUntil readuntil(std::string_view first, std::string_view second,
-                                            const More&... more) const {
+  [[nodiscard]] detail::ReadUntilAny readuntil(std::string_view first, std::string_view second,
+                                               const More&... more) const {
     return {core_, std::vector<std::string_view>{first, second, std::string_view(more)...}};
   }
 

@@ -46,10 +46,6 @@ bool ReaderCore::begin_wait(ReadOperation& operation) noexcept {
   return true;
 }
 
-void ReaderCore::maybe_resume_transport() noexcept {
-  if (buffer_.size() <= limit_) resume_transport();
-}
-
 void ReaderCore::resume_transport() noexcept {
   if (!std::exchange(paused_, false)) return;
   if (transport_) transport_->resume_reading();  // else the connection is over

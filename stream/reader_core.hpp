@@ -45,7 +45,9 @@ class ReaderCore final : public RefCounted, public PooledMemory {
   }
   [[nodiscard]] bool waited_for() const noexcept { return waiter_ != nullptr; }
   /// After a read took bytes: resumes the transport at or below the limit.
-  void maybe_resume_transport() noexcept;
+  void maybe_resume_transport() noexcept {
+    if (paused_ && buffer_.size() <= limit_) resume_transport();
+  }
   /// The connection is over: lets go of the transport.
   void drop_transport() noexcept { transport_.reset(); }
 

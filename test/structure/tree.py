@@ -60,7 +60,7 @@ class Tree:
             directories[:] = [name for name in directories if self._is_read(folder, name)]
             for name in names:
                 path = pathlib.Path(folder, name)
-                if path.is_symlink():
+                if path.is_symlink() or name == ".git":  # a file in a linked work tree
                     continue
                 try:
                     text = path.read_text(encoding="utf-8")
