@@ -195,12 +195,13 @@ children() { cat "/proc/$1/task/"*/children 2>/dev/null || true; }
 # pass it to the container; buildah would kill what it runs. There the program itself is told,
 # third in line below buildah and the two processes of its isolation by chroot.
 told_to_end() {
-  local pid="$1" generation
+  local pid="$1" next
   if [[ $engine == buildah ]]; then
-    for generation in 1 2 3; do
-      pid="$(children "$pid")"
-      pid="${pid%% *}"
-      [[ -n "$pid" ]] || return 0
+    for _ in 1 2 3; do
+      next="$(children "$pid")"
+      # Not there yet, or no more: nothing has begun that wants to end in order.
+      if [[ -z "$next" ]]; then pid="$1" && break; fi
+      pid="${next%% *}"
     done
   fi
   kill -TERM "$pid" 2>/dev/null || true
@@ -208,10 +209,11 @@ told_to_end() {
 
 # Runs a command in the background, so that signals can be handed on while it runs.
 run_and_wait() {
-  local pid status
+  local pid="" status ended=no
+  trap 'ended=yes; [[ -z "$pid" ]] || told_to_end "$pid"' TERM INT
   "$@" <&0 &
   pid=$!
-  trap 'told_to_end "$pid"' TERM INT
+  [[ $ended == no ]] || told_to_end "$pid"
   # wait returns early, and above 128, when a signal comes; the program is then about to end.
   while true; do
     wait "$pid" && status=0 || status=$?
@@ -266,7 +268,8 @@ run_command() {
   esac
   shift
   if [[ -n "$publish" ]]; then
-    [[ $engine != buildah ]] || bad_usage "--publish is not for buildah: it shares the host's network"
+    [[ $engine != buildah ]] ||
+      bad_usage "--publish is not for buildah, whose containers share the host's network"
     network="--publish=$publish"
   fi
   if (($# == 0)) && [[ $program == pelton-echo ]]; then set -- --listen 0.0.0.0:8888; fi
