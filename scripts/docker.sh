@@ -165,7 +165,12 @@ set_limits() {
   local bytes="$memlock" files="$nofile"
   if [[ -z "$bytes" ]]; then
     bytes="$(limit l unlimited)"
-    if [[ "$bytes" == unlimited ]]; then bytes=-1; else bytes=$((bytes * 1024)); fi
+    if [[ "$bytes" == unlimited ]]; then
+      bytes=-1
+    else
+      say "this shell may lock $bytes KiB of memory and no more: enough for a few dozen rings"
+      bytes=$((bytes * 1024))
+    fi
   fi
   if [[ -z "$files" ]]; then files="$(limit n 1048576)"; fi
   security=(--ulimit "memlock=$bytes:$bytes" --ulimit "nofile=$files:$files")
