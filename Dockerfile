@@ -45,6 +45,7 @@ FROM perf-packages AS perf
 COPY . .
 RUN cmake --preset release -D PELTON_BUILD_TESTS=OFF -D PELTON_BUILD_EXAMPLES=OFF \
  && cmake --build --preset release
+RUN scripts/peers.sh
 ENTRYPOINT ["scripts/bench.sh", "--no-setup"]
 CMD ["--quick"]
 

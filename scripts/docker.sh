@@ -15,7 +15,7 @@ usage: scripts/docker.sh [OPTION]... COMMAND
   run echo|proxy [ARG]...     serves: pelton-echo or pelton-proxy with these arguments
   test [ARG]...               runs the tests: scripts/test.sh --no-setup ARG... (default: --quick)
   perf [ARG]...               measures: scripts/bench.sh --no-setup ARG... (default: --quick), and
-                              copies the reports to perf/results
+                              copies what it wrote to build/bench/container
   exec TARGET COMMAND ARG...  runs any command in a container of that image
   build [TARGET]              only builds: runtime (default), build, test or perf
   base                        makes the base of --base debootstrap anew
@@ -30,7 +30,7 @@ usage: scripts/docker.sh [OPTION]... COMMAND
   --nofile N        limit of open files (default: 1048576, or what is allowed here)
   --publish PORTS   with `run`, docker and podman: HOST:CONTAINER ports instead of the host's
                     network; then listen on 0.0.0.0
-  --results DIR     where `perf` copies its reports (default: perf/results)
+  --results DIR     with `perf`: copies to DIR instead
   --storage DIR     with buildah: keep images and containers there
 
 Exit status: the program's own; 125 if no container could be started; 2 for bad usage.
@@ -251,15 +251,16 @@ run_image() {
 
 # Copied, not mounted: that works with an engine elsewhere too, and the files are the caller's.
 copy_results() {
-  local from=/src/perf/results
+  local from="/src/$1" status=0
   mkdir -p "$results"
   if [[ $engine == buildah ]]; then
     from="$("${buildah[@]}" mount "$container")$from"
-    [[ ! -d "$from" ]] || cp -r "$from/." "$results/"
+    cp -r "$from/." "$results/" 2>/dev/null || status=1
     "${buildah[@]}" umount "$container" >/dev/null
   else
-    "$engine" cp "$container:$from/." "$results/"
+    "$engine" cp "$container:$from/." "$results/" >/dev/null 2>&1 || status=1
   fi
+  return "$status"
 }
 
 # --- commands
@@ -289,11 +290,11 @@ test_command() {
 }
 
 perf_command() {
-  local status=0
+  local out=build/bench/container status=0
   (($#)) || set -- --quick
   have_image perf
-  run_image pelton-perf "" scripts/bench.sh --no-setup "$@" || status=$?
-  if copy_results; then say "the reports are in $results"; fi
+  run_image pelton-perf "" scripts/bench.sh --no-setup --out "$out" "$@" || status=$?
+  if copy_results "$out"; then say "what it wrote is in $results"; else say "it wrote nothing"; fi
   return "$status"
 }
 
@@ -321,7 +322,7 @@ is_target() {
 
 engine="" base="" build=yes publish="" memlock="" nofile="" storage=""
 seccomp="$root/scripts/seccomp.json"
-results="$root/perf/results"
+results="$root/build/bench/container"
 security=()
 while (($#)); do
   case "$1" in

@@ -46,8 +46,10 @@ case "$1" in
     [[ "${!works:-yes}" == yes || "${!works}" == "${STORAGE_DRIVER:-}" ]]
     ;;
   from) echo made-container ;;
-  mount) mkdir -p "$MOUNT/src/perf/results" && touch "$MOUNT/src/perf/results/report.json" &&
-    echo "$MOUNT" ;;
+  mount)
+    out="$MOUNT/src/build/bench/container"
+    mkdir -p "$out" && touch "$out/report.json" && echo "$MOUNT"
+    ;;
   cp) touch "$3/report.json" ;;
   run)
     if [[ "${run_waits:-no}" == yes ]]; then
@@ -356,7 +358,10 @@ class Engines(unittest.TestCase):
                 done = self.run_script("--engine", engine, "--results", str(reports), "perf")
                 self.assertEqual(done.returncode, 1, done.stderr)
                 self.assertTrue((reports / "report.json").exists(), done.stderr)
-                self.assertIn("bench.sh", self.call(engine, "run"))
+                call = self.call(engine, "run")
+                self.assertIn("scripts/bench.sh", call)
+                self.assertTrue(
+                    call.endswith(" --no-setup --out build/bench/container --quick"), call)
 
     def test_sigterm_is_handed_on_and_waited_for(self):
         self.engines("docker", run_waits="yes")
