@@ -294,7 +294,12 @@ perf_command() {
   (($#)) || set -- --quick
   have_image perf
   run_image pelton-perf "" scripts/bench.sh --no-setup --out "$out" "$@" || status=$?
-  if copy_results "$out"; then say "what it wrote is in $results"; else say "it wrote nothing"; fi
+  if copy_results "$out"; then
+    say "what it wrote is in $results"
+  else
+    rmdir "$results" 2>/dev/null || true
+    say "it wrote nothing"
+  fi
   return "$status"
 }
 

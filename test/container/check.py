@@ -27,8 +27,8 @@ NO_CONTAINER = 125
 BAD_USAGE = 2
 
 # What docker.sh needs besides an engine; its PATH here has nothing else.
-TOOLS = ("bash", "cat", "cp", "dirname", "env", "grep", "ls", "mkdir", "mktemp", "rm", "sed",
-         "sleep", "timeout", "touch")
+TOOLS = ("bash", "cat", "cp", "dirname", "env", "grep", "ls", "mkdir", "mktemp", "rm", "rmdir",
+         "sed", "sleep", "timeout", "touch")
 
 # Behaviour comes from the environment: NAME_WORKS=no, RUN_STATUS=N, RUN_WAITS=yes.
 STAND_IN = """#!/usr/bin/env bash
