@@ -40,6 +40,11 @@ class Lines(unittest.TestResult):
         super().addFailure(test, err)
         self.say("FAIL", test, self.failures[-1][1])
 
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self.say("FAIL", subtest, self._exc_info_to_string(err, test))
+
     def addError(self, test, err):
         super().addError(test, err)
         self.say("FAIL", test, self.errors[-1][1])
