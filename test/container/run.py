@@ -4,7 +4,7 @@
     sudo test/container/run.py [--storage DIR] [--only WORD]... [--engine NAME]
 
 Builds each image by scripts/docker.sh and runs it: refused under Docker's default profile, serving
-under ours, the tests and the benchmark within. Takes a quarter of an hour and 10 GB, and so is
+under ours, the tests and the benchmark within. Takes 20 minutes or so and 5 GB, and so is
 no part of ctest; check.py beside this file is. Images go to a temporary directory, or to DIR,
 which is kept. Ends with "N passed, M failed".
 """
