@@ -23,6 +23,8 @@ class Dialer {
 
   /// A connected socket, TCP_NODELAY set; or the failure of the last address that was tried.
   [[nodiscard]] Task<Result<OwnedFd>> dial();
+  /// The address that answered last, at first the first one.
+  [[nodiscard]] const SocketAddress& address() const noexcept { return addresses_[good_]; }
   /// "cannot connect to ADDRESS: REASON", with the remedy where there is a likely one.
   [[nodiscard]] std::string explain(std::error_code error) const;
 

@@ -2,23 +2,11 @@
 #include "perf/bench/exchange.hpp"
 
 #include <bit>
-#include <cstdio>
 
 #include <pelton/proto/socket_transport.hpp>
 
 namespace pelton::bench {
 namespace {
-
-std::string hex(std::string_view bytes) {
-  std::string text;
-  for (const char byte : bytes) {
-    char digits[8];
-    std::snprintf(digits, sizeof digits, "%s%02x", text.empty() ? "" : " ",
-                  static_cast<unsigned>(static_cast<unsigned char>(byte)));
-    text += digits;
-  }
-  return text;
-}
 
 Pattern request_pattern(const Options& options) {
   if (options.ping) return Pattern::repeated("*1\r\n$4\r\nPING\r\n");

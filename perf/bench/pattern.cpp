@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <random>
 
 namespace pelton::bench {
@@ -21,6 +22,17 @@ std::size_t line_count_for(std::size_t count) {
 }
 
 }  // namespace
+
+std::string hex(std::string_view bytes) {
+  std::string text;
+  for (const char byte : bytes) {
+    char digits[8];
+    std::snprintf(digits, sizeof digits, "%s%02x", text.empty() ? "" : " ",
+                  static_cast<unsigned>(static_cast<unsigned char>(byte)));
+    text += digits;
+  }
+  return text;
+}
 
 Pattern::Pattern(std::string circle, std::size_t unit, std::size_t run_bytes)
     : memory_(std::move(circle)), period_(memory_.size()), unit_(unit) {

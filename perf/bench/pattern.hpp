@@ -25,6 +25,9 @@ struct Difference {
   std::string got;
 };
 
+/// "0a ff": how messages show bytes.
+[[nodiscard]] std::string hex(std::string_view bytes);
+
 class Pattern {
  public:
   /// Random bytes. \param run_bytes  what one piece should be able to hold: the size of a message.

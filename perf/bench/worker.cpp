@@ -103,7 +103,11 @@ void Worker::stop() {
 Task<> Worker::main() {
   const TaskHandle<> watching = Loop::running().create_task(watch());
   try {
-    if (run_.options().mode != Mode::connect) co_await connect_all();
+    if (run_.options().mode == Mode::connect) {
+      co_await probe();
+    } else {
+      co_await connect_all();
+    }
     run_.worker_ready();
     const Future<> released = *released_;
     co_await released;
@@ -112,6 +116,21 @@ Task<> Worker::main() {
   }
   co_await finish();
   watching.cancel();
+}
+
+/// One connection, which finds the address that the lanes of connect then use.
+Task<> Worker::probe() {
+  const Result<OwnedFd> socket = co_await dial();
+  if (socket) co_return;
+  run_.fail(dialer_.explain(socket.error()));
+  co_await released_.value();  // the stop ends this wait
+}
+
+Task<Result<OwnedFd>> Worker::dial() {
+  ++connecting_;
+  Result<OwnedFd> socket = co_await dialer_.dial();
+  --connecting_;
+  co_return socket;
 }
 
 Task<> Worker::connect_all() {
@@ -125,9 +144,7 @@ Task<> Worker::connect_all() {
 Task<> Worker::connect_lane() {
   while (next_link_ < links_ && !run_.failed()) {
     const unsigned index = next_link_++;
-    ++connecting_;
-    Result<OwnedFd> socket = co_await dialer_.dial();
-    --connecting_;
+    Result<OwnedFd> socket = co_await dial();
     if (!socket) {
       run_.fail(dialer_.explain(socket.error()) + ", connection " + std::to_string(index + 1) +
                 " of " + std::to_string(links_));
@@ -153,9 +170,7 @@ Task<> Worker::load() {
 void Worker::start_load() {
   Loop& loop = Loop::running();
   if (run_.options().mode == Mode::connect) {
-    for (unsigned lane = 0; lane < links_; ++lane) {
-      loop.create_task(churn_.lane(context_.first_number + lane * context_.number_stride));
-    }
+    churn_.start(loop, links_);
     return;
   }
   exchange_.start();
@@ -178,7 +193,7 @@ Task<> Worker::finish() {
   main_.reset();
   context_.ending = true;
   context_.window.end = std::min(context_.window.end, Clock::now());
-  context_.tally.bytes_sent = Loop::running().stats().bytes_sent - bytes_sent_before_;
+  context_.tally.bytes_sent += Loop::running().stats().bytes_sent - bytes_sent_before_;
   if (number_ == 0) run_.mark_end();
   co_await answers(to_duration(run_.options().timeout_s));
   if (waits_for_server() && !run_.failed()) {
@@ -188,10 +203,12 @@ Task<> Worker::finish() {
   exchange_.record_unsent(context_.window.end);
   if (run_.failed()) {
     exchange_.abort();
+    churn_.abort();
   } else {
     exchange_.close();
   }
-  for (const TimePoint deadline = Clock::now() + close_patience; exchange_.open_links() > 0;) {
+  const TimePoint deadline = Clock::now() + close_patience;
+  while (exchange_.open_links() > 0 || churn_.active() > 0) {
     if (Clock::now() >= deadline) exchange_.abort();
     co_await sleep(answer_poll);
   }

@@ -40,6 +40,8 @@ class Worker {
   class Presence;
   void stop();
   Task<> main();
+  Task<> probe();
+  Task<Result<OwnedFd>> dial();
   Task<> connect_all();
   Task<> connect_lane();
   Task<> load();
