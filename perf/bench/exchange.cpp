@@ -1,6 +1,7 @@
 // Sending, verifying and timing. See exchange.hpp.
 #include "perf/bench/exchange.hpp"
 
+#include <algorithm>
 #include <bit>
 
 #include <pelton/proto/socket_transport.hpp>
@@ -211,6 +212,11 @@ Task<> Exchange::pace() {
 
 void Exchange::allow_each() {
   for (const Ref<Link>& link : links_) link->allow(1);
+}
+
+bool Exchange::behind() const noexcept {
+  const auto is_behind = [](const Ref<Link>& link) { return link && link->sent() < link->due(); };
+  return options().open_loop() && std::ranges::any_of(links_, is_behind);
 }
 
 void Exchange::record_unsent(TimePoint now) {

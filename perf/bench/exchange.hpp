@@ -88,6 +88,8 @@ class Exchange {
   [[nodiscard]] Task<> pace();
   /// Makes one message due on every link.
   void allow_each();
+  /// True while messages of an open loop are due and not sent.
+  [[nodiscard]] bool behind() const noexcept;
   /// Requests that were due in the window and never sent are recorded as late as they are now.
   void record_unsent(TimePoint now);
   void close();

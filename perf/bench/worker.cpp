@@ -15,6 +15,7 @@ using Seconds = std::chrono::duration<double>;
 constexpr unsigned connects_at_once = 256;  // over all threads: less than a server's usual backlog
 constexpr auto watch_interval = std::chrono::milliseconds(100);
 constexpr auto answer_poll = std::chrono::milliseconds(1);
+constexpr auto grace = std::chrono::seconds(1);  // for requests that were due and are late
 constexpr auto close_patience = std::chrono::seconds(2);
 constexpr auto line_interval = std::chrono::seconds(1);
 
@@ -191,16 +192,20 @@ Task<> Worker::rest() {
 /// Lets what is under way come back, and closes.
 Task<> Worker::finish() {
   main_.reset();
-  context_.ending = true;
   context_.window.end = std::min(context_.window.end, Clock::now());
   context_.tally.bytes_sent += Loop::running().stats().bytes_sent - bytes_sent_before_;
   if (number_ == 0) run_.mark_end();
+  for (const TimePoint deadline = Clock::now() + grace; exchange_.behind() && !context_.ending;) {
+    if (Clock::now() >= deadline) break;
+    co_await sleep(answer_poll);
+  }
+  context_.ending = true;
+  exchange_.record_unsent(Clock::now());
   co_await answers(to_duration(run_.options().timeout_s));
   if (waits_for_server() && !run_.failed()) {
     run_.fail("the server did not answer within " + std::to_string(run_.options().timeout_s) +
               " s: " + exchange_.describe_waiting());
   }
-  exchange_.record_unsent(context_.window.end);
   if (run_.failed()) {
     exchange_.abort();
     churn_.abort();
