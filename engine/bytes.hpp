@@ -44,10 +44,13 @@ class Bytes {
       : data_(std::exchange(other.data_, nullptr)),
         size_(std::exchange(other.size_, 0)),
         owner_(std::exchange(other.owner_, nullptr)) {}
-  Bytes& operator=(Bytes other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    std::swap(owner_, other.owner_);
+  Bytes& operator=(const Bytes& other) noexcept { return *this = Bytes(other); }
+  Bytes& operator=(Bytes&& other) noexcept {
+    if (this == &other) return *this;
+    drop();
+    data_ = std::exchange(other.data_, nullptr);
+    size_ = std::exchange(other.size_, 0);
+    owner_ = std::exchange(other.owner_, nullptr);
     return *this;
   }
   ~Bytes() { drop(); }
@@ -96,6 +99,18 @@ class Bytes {
     part.size_ = size;
     return part;
   }
+  /// Takes the first `count` bytes off as a view of their own. Precondition: count <= size().
+  [[nodiscard]] Bytes split_front(std::size_t count) noexcept {
+    PELTON_ASSERT(count <= size_);
+    Bytes front;
+    front.data_ = data_;
+    front.size_ = count;
+    front.owner_ = owner_;
+    if (owner_) ++owner_->refs;
+    data_ += count;
+    size_ -= count;
+    return front;
+  }
   /// Drops the first `count` bytes. Precondition: count <= size().
   void remove_prefix(std::size_t count) noexcept {
     PELTON_ASSERT(count <= size_);
@@ -112,6 +127,10 @@ class Bytes {
     Bytes longer(std::move(*this));
     longer.size_ += count;
     return longer;
+  }
+  /// True if `next` begins where this ends, in the same memory.
+  [[nodiscard]] bool is_followed_by(const Bytes& next) const noexcept {
+    return owner_ && owner_ == next.owner_ && end() == next.data_;
   }
   /// True if this lies in a ring buffer, which others may wait for.
   [[nodiscard]] bool in_ring_buffer() const noexcept { return owner_ && owner_->ring_buffer; }

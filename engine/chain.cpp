@@ -9,7 +9,13 @@ namespace pelton {
 void Chain::append(Bytes bytes) {
   if (bytes.empty()) return;
   size_ += bytes.size();
-  push(std::move(bytes));
+  if (count_ > 0 && at(count_ - 1).is_followed_by(bytes)) {
+    // Lines that were read out of one buffer and go out again are one piece to the kernel.
+    Bytes& last = at(count_ - 1);
+    last = Bytes(std::move(last)).extended(bytes.size());
+  } else {
+    push(std::move(bytes));
+  }
 }
 
 void Chain::append_gathering(Bytes bytes) {
@@ -69,7 +75,7 @@ void Chain::pop_piece() noexcept {
 Bytes Chain::take(std::size_t count) {
   PELTON_ASSERT(count <= size_);
   if (count == 0) return {};
-  if (count <= at(0).size()) return take_piece(count);
+  if (count <= at(0).size()) return take_front(count);
   std::byte* memory = nullptr;
   Bytes joined = Bytes::uninitialized(count, memory);
   copy_to(memory, count);
@@ -79,17 +85,7 @@ Bytes Chain::take(std::size_t count) {
 
 Bytes Chain::take_piece(std::size_t count_max) noexcept {
   if (count_ == 0 || count_max == 0) return {};
-  Bytes& head = at(0);
-  if (count_max >= head.size()) {
-    Bytes whole = std::move(head);
-    size_ -= whole.size();
-    pop_piece();
-    return whole;
-  }
-  Bytes part = head.slice(0, count_max);
-  head.remove_prefix(count_max);
-  size_ -= count_max;
-  return part;
+  return take_front(std::min(count_max, at(0).size()));
 }
 
 void Chain::drop(std::size_t count) noexcept {
@@ -145,7 +141,7 @@ std::size_t Chain::find(std::string_view pattern, std::size_t from) const noexce
   if (from > size_ || pattern.size() > size_ - from) return npos;
   if (pattern.empty()) return from;
   std::size_t base = 0;  // offset of the current piece
-  for (std::size_t index = 0; index < count_; base += piece(index).size(), ++index) {
+  for (std::uint32_t index = 0; index < count_; base += piece(index).size(), ++index) {
     const std::string_view text = piece(index).view();
     if (from >= base + text.size()) continue;
     if (base + pattern.size() > size_) return npos;

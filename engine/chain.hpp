@@ -47,29 +47,22 @@ class Chain {
   [[nodiscard]] Bytes take(std::size_t count);
   /// Takes at most `count_max` bytes off that lie in the first piece: never copies.
   [[nodiscard]] Bytes take_piece(std::size_t count_max) noexcept;
-  /// Takes the first `count` bytes off if they lie in the first piece; else changes nothing.
-  /// Precondition: the chain is not empty, and `taken` is.
-  [[nodiscard]] bool take_front(std::size_t count, Bytes& taken) noexcept {
+  /// Takes the first `count` bytes off, which lie in the first piece. Never copies.
+  /// Precondition: count <= piece(0).size(), so that the chain is not empty.
+  [[nodiscard]] Bytes take_front(std::size_t count) noexcept {
     Bytes& head = pieces_[first_];
-    if (count > head.size()) return false;
     size_ -= count;
-    if (count == head.size()) {
-      taken = std::move(head);
-      first_ = (first_ + 1) & (capacity_ - 1);
-      --count_;
-    } else {
-      taken = head.slice(0, count);
-      head.remove_prefix(count);
-    }
-    return true;
+    if (count < head.size()) return head.split_front(count);
+    first_ = (first_ + 1) & (capacity_ - 1);
+    --count_;
+    return std::move(head);
   }
-  /// The same with all that ends with the first `byte`, if it is in the first piece and at most
-  /// `most` bytes lie before it.
-  [[nodiscard]] bool take_through(char byte, std::size_t most, Bytes& taken) noexcept {
+  /// The length of what ends with the first `byte`, if that lies in the first piece; else 0.
+  /// Precondition: not empty.
+  [[nodiscard]] std::size_t front_through(char byte) const noexcept {
     const Bytes& head = pieces_[first_];
     const auto* hit = static_cast<const std::byte*>(std::memchr(head.data(), byte, head.size()));
-    const auto before = static_cast<std::size_t>(hit - head.data());
-    return hit && before <= most && take_front(before + 1, taken);
+    return hit ? static_cast<std::size_t>(hit - head.data()) + 1 : 0;
   }
   /// Takes everything off.
   [[nodiscard]] Bytes take_all() { return take(size_); }

@@ -14,9 +14,17 @@ constexpr const char* too_long_text = "Separator is found, but chunk is longer t
 // --- ReadOperation ---
 
 bool ReadOperation::wait_for_data() noexcept {
-  if (core_->begin_wait(*this)) return false;
+  if (core_->begin_wait(*this)) {
+    if (!std::exchange(holds_core_, true)) core_->add_ref();
+    return false;
+  }
   end_ = End::concurrent;
   return true;
+}
+
+void ReadOperation::let_go() noexcept {
+  core_->end_wait(*this);
+  core_->drop_ref();
 }
 
 bool ReadOperation::still_waiting() noexcept { return end_ == End::none && !attempt(); }
@@ -62,7 +70,7 @@ bool ReadOperation::end_value_error(const char* text) noexcept {
 
 void ReadOperation::raise() {
   check_cancelled();
-  PELTON_ASSERT(end_ != End::none && end_ != End::bytes);
+  PELTON_ASSERT(end_ > End::bytes);
   switch (end_) {
     case End::incomplete:
       throw IncompleteReadError(std::move(bytes_),
@@ -81,7 +89,7 @@ void ReadOperation::raise() {
 
 std::error_code ReadOperation::code() {
   check_cancelled();
-  PELTON_ASSERT(end_ != End::none && end_ != End::bytes);
+  PELTON_ASSERT(end_ > End::bytes);
   switch (end_) {
     case End::incomplete:
       return StreamErrc::incomplete_read;
@@ -179,8 +187,8 @@ ReadUntil::Match ReadUntil::search() const noexcept {
   return start == Chain::npos ? Match() : Match{start, start + separator_.size()};
 }
 
-ReadUntilAny::ReadUntilAny(Ref<ReaderCore> core, std::vector<std::string_view> separators)
-    : ReadUntilBase(std::move(core)), separators_(std::move(separators)) {
+ReadUntilAny::ReadUntilAny(ReaderCore& core, std::vector<std::string_view> separators)
+    : ReadUntilBase(core), separators_(std::move(separators)) {
   std::ranges::sort(separators_, {}, &std::string_view::size);
 }
 

@@ -23,9 +23,10 @@ namespace pelton::detail {
 /// Base of all reads: waiting, waking, the outcome.
 class ReadOperation : public Waiter {
  public:
-  explicit ReadOperation(Ref<ReaderCore> core) noexcept : core_(std::move(core)) {}
+  /// \param core  outlives the beginning of the await; from a wait on it is held.
+  explicit ReadOperation(ReaderCore& core) noexcept : core_(&core) {}
   ~ReadOperation() override {
-    core_->end_wait(*this);
+    if (holds_core_) let_go();
     if (end_ == End::failure) failure_.~Failure();
   }
 
@@ -39,6 +40,7 @@ class ReadOperation : public Waiter {
  protected:
   enum class End : std::uint8_t {
     none,
+    front,  ///< the first bytes of the buffer, not taken off yet
     bytes,
     incomplete,
     overrun,
@@ -58,12 +60,12 @@ class ReadOperation : public Waiter {
   [[nodiscard]] bool has_bytes() const noexcept {
     return !core_->buffer().empty() && !core_->exception();
   }
-  /// Ends the read with bytes that `take(buffer, bytes)` took off. \return what `take` returned.
-  template <class Take>
-  [[nodiscard]] bool end_with_taken(Take take) noexcept {
-    if (!take(core_->buffer(), bytes_)) return false;
-    end_ = End::bytes;
-    core_->maybe_resume_transport();
+  /// Ends the read with `count` bytes if they lie in the first piece; the outcome takes them off.
+  /// Precondition: has_bytes().
+  [[nodiscard]] bool end_with_front(std::size_t count) noexcept {
+    if (count == 0 || count > core_->buffer().piece(0).size()) return false;
+    end_ = End::front;
+    number_ = count;
     return true;
   }
   /// For attempt(): waits for data. \return what attempt() must return.
@@ -75,14 +77,14 @@ class ReadOperation : public Waiter {
   bool end_value_error(const char* text) noexcept;
   /// The outcome as a value or asyncio's exception. \throws also Cancelled.
   [[nodiscard]] Bytes take_or_throw() {
-    if (end_ == End::bytes && !cancelled()) [[likely]]
-      return std::move(bytes_);
+    if (end_ == End::front) return take_front();
+    if (end_ == End::bytes && !cancelled()) return std::move(bytes_);
     raise();
   }
   /// The outcome as a value or a code. \throws Cancelled
   [[nodiscard]] Result<Bytes> take_result() {
-    if (end_ == End::bytes && !cancelled()) [[likely]]
-      return std::move(bytes_);
+    if (end_ == End::front) return take_front();
+    if (end_ == End::bytes && !cancelled()) return std::move(bytes_);
     return std::unexpected(code());
   }
 
@@ -98,9 +100,18 @@ class ReadOperation : public Waiter {
   [[noreturn]] void raise();
   [[nodiscard]] std::error_code code();
 
-  Ref<ReaderCore> core_;
+  void let_go() noexcept;
+  /// Straight into what the await yields: a stop-over in bytes_ costs as much as the rest.
+  [[nodiscard]] Bytes take_front() noexcept {
+    Bytes front = core_->buffer().take_front(number_);
+    core_->maybe_resume_transport();
+    return front;
+  }
+
+  ReaderCore* core_;
   End end_ = End::none;
   bool has_expected_ = false;
+  bool holds_core_ = false;
   Bytes bytes_;
   union {
     struct {
@@ -114,15 +125,9 @@ class ReadOperation : public Waiter {
 /// read(n): n > 0 at most n bytes, 0 none, n < 0 all up to the end.
 class Read : public ReadOperation {
  public:
-  Read(Ref<ReaderCore> core, std::ptrdiff_t count) noexcept
-      : ReadOperation(std::move(core)), count_(count) {}
+  Read(ReaderCore& core, std::ptrdiff_t count) noexcept : ReadOperation(core), count_(count) {}
   [[nodiscard]] bool await_ready() {
-    const bool taken =
-        count_ > 0 && has_bytes() && end_with_taken([&](Chain& buffer, Bytes& bytes) {
-          return buffer.take_front(std::min(static_cast<std::size_t>(count_), buffer.size()),
-                                   bytes);
-        });
-    return taken || begin() || attempt();
+    return (count_ > 0 && has_bytes() && end_with_front(buffered())) || begin() || attempt();
   }
   [[nodiscard]] Bytes await_resume() { return take_or_throw(); }
 
@@ -131,6 +136,10 @@ class Read : public ReadOperation {
   bool begin() override;
   bool attempt() override;
   bool attempt_all();
+  /// As many as may be read of what is buffered.
+  [[nodiscard]] std::size_t buffered() const noexcept {
+    return std::min(static_cast<std::size_t>(count_), core().buffer().size());
+  }
 
   std::ptrdiff_t count_;
   bool woken_ = false;                ///< by data: the block that comes is not checked anew
@@ -140,8 +149,8 @@ class Read : public ReadOperation {
 /// One contiguous piece, 1..n bytes, never copied; empty at the end. pelton's own.
 class ReadPiece : public ReadOperation {
  public:
-  ReadPiece(Ref<ReaderCore> core, std::size_t count_max) noexcept
-      : ReadOperation(std::move(core)), count_max_(count_max) {}
+  ReadPiece(ReaderCore& core, std::size_t count_max) noexcept
+      : ReadOperation(core), count_max_(count_max) {}
   [[nodiscard]] bool await_ready() { return begin() || attempt(); }
   [[nodiscard]] Bytes await_resume() { return take_or_throw(); }
 
@@ -154,14 +163,11 @@ class ReadPiece : public ReadOperation {
 
 class ReadExactly : public ReadOperation {
  public:
-  ReadExactly(Ref<ReaderCore> core, std::ptrdiff_t count) noexcept
-      : ReadOperation(std::move(core)), count_(count) {}
+  ReadExactly(ReaderCore& core, std::ptrdiff_t count) noexcept
+      : ReadOperation(core), count_(count) {}
   [[nodiscard]] bool await_ready() {
-    const bool taken =
-        count_ > 0 && has_bytes() && end_with_taken([&](Chain& buffer, Bytes& bytes) {
-          return buffer.take_front(static_cast<std::size_t>(count_), bytes);
-        });
-    return taken || begin() || attempt();
+    return (count_ > 0 && has_bytes() && end_with_front(static_cast<std::size_t>(count_))) ||
+           begin() || attempt();
   }
   [[nodiscard]] Bytes await_resume() { return take_or_throw(); }
 
@@ -201,17 +207,16 @@ class ReadUntilBase : public ReadOperation {
 /// readuntil one separator.
 class ReadUntil : public ReadUntilBase {
  public:
-  ReadUntil(Ref<ReaderCore> core, std::string_view separator) noexcept
-      : ReadUntilBase(std::move(core)), separator_(separator) {}
+  ReadUntil(ReaderCore& core, std::string_view separator) noexcept
+      : ReadUntilBase(core), separator_(separator) {}
   [[nodiscard]] bool await_ready() { return take_buffered() || begin() || attempt(); }
 
  protected:
   /// Takes what ends with a separator of one byte in the first piece of the buffer: most lines.
   [[nodiscard]] bool take_buffered() noexcept {
-    return separator_.size() == 1 && has_bytes() &&
-           end_with_taken([&](Chain& buffer, Bytes& bytes) {
-             return buffer.take_through(separator_.front(), core().limit(), bytes);
-           });
+    if (separator_.size() != 1 || !has_bytes()) return false;
+    const std::size_t count = core().buffer().front_through(separator_.front());
+    return count <= core().limit() + 1 && end_with_front(count);
   }
   bool begin() override { return check_begin(); }
 
@@ -226,7 +231,7 @@ class ReadUntil : public ReadUntilBase {
 /// readuntil the earliest end of several separators; of equal ones the shortest.
 class ReadUntilAny : public ReadUntilBase {
  public:
-  ReadUntilAny(Ref<ReaderCore> core, std::vector<std::string_view> separators);
+  ReadUntilAny(ReaderCore& core, std::vector<std::string_view> separators);
   [[nodiscard]] bool await_ready() { return begin() || attempt(); }
 
  private:
@@ -243,7 +248,7 @@ class ReadUntilAny : public ReadUntilBase {
 /// readline: readuntil "\n" whose failures become a partial line or a ValueError.
 class ReadLine : public ReadUntil {
  public:
-  explicit ReadLine(Ref<ReaderCore> core) noexcept : ReadUntil(std::move(core), "\n") {}
+  explicit ReadLine(ReaderCore& core) noexcept : ReadUntil(core, "\n") {}
   [[nodiscard]] bool await_ready() { return take_buffered() || begin() || attempt(); }
 
  private:

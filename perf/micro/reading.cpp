@@ -2,9 +2,10 @@
 // against memchr over the same bytes; and each read over chunks of many sizes.
 //
 // What is fed are views of blocks, as a receive delivers slices of ring buffers. Feeding them is
-// timed: per 128 KiB it is eight calls where the pieces are those of the ring.
+// timed in the benchmarks of chunks, and not in those of lines, which are about buffered data.
 //
 // Neighbours: support.hpp, workload.hpp.
+#include <chrono>
 #include <cstring>
 
 #include "support.hpp"
@@ -46,10 +47,27 @@ struct BufferedLines {
   std::vector<Bytes> pieces;
 };
 
+/// Times its scope as one iteration; for benchmarks with UseManualTime.
+class Stopwatch {
+ public:
+  explicit Stopwatch(benchmark::State& state) noexcept : state_(state) {}
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+  ~Stopwatch() {
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin_;
+    state_.SetIterationTime(took.count());
+  }
+
+ private:
+  benchmark::State& state_;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
 Task<> read_lines_until(benchmark::State& state, BufferedLines lines) {
   const StreamReader reader;
   for (auto _ : state) {
     feed(reader, lines.pieces);
+    const Stopwatch stopwatch(state);
     for (std::size_t line = 0; line < lines.line_count; ++line) {
       const Result<Bytes> text = co_await reader.try_readuntil("\n");
       check_size(text.value(), lines.line_bytes);
@@ -62,18 +80,19 @@ Task<> read_lines_until(benchmark::State& state, BufferedLines lines) {
 Task<> readuntil(benchmark::State& state) {
   return read_lines_until(state, BufferedLines(argument(state)));
 }
-PELTON_BENCHMARK(readuntil)->Arg(100)->Arg(1024)->Arg(4096);
+PELTON_BENCHMARK(readuntil)->Arg(100)->Arg(1024)->Arg(4096)->UseManualTime();
 
 /// The same where each piece ends in the middle of a line, which is then joined by a copy.
 Task<> readuntil_split(benchmark::State& state) {
   return read_lines_until(state, BufferedLines(argument(state), argument(state) / 2));
 }
-PELTON_BENCHMARK(readuntil_split)->Arg(100)->Arg(4096);
+PELTON_BENCHMARK(readuntil_split)->Arg(100)->Arg(4096)->UseManualTime();
 
 /// memchr for each line's end, over the very same pieces: the bound of what readuntil can reach.
 void memchr_lines(benchmark::State& state) {
   const BufferedLines lines(argument(state));
   for (auto _ : state) {
+    const Stopwatch stopwatch(state);
     std::size_t found = 0;
     for (const Bytes& piece : lines.pieces) {
       const std::byte* at = piece.begin();
@@ -88,7 +107,7 @@ void memchr_lines(benchmark::State& state) {
   }
   count_bytes(state, lines.bytes);
 }
-BENCHMARK(memchr_lines)->Name("memchr")->Arg(100)->Arg(1024)->Arg(4096);
+BENCHMARK(memchr_lines)->Name("memchr")->Arg(100)->Arg(1024)->Arg(4096)->UseManualTime();
 
 /// readline() of each line.
 Task<> readline(benchmark::State& state) {
@@ -96,13 +115,14 @@ Task<> readline(benchmark::State& state) {
   const StreamReader reader;
   for (auto _ : state) {
     feed(reader, lines.pieces);
+    const Stopwatch stopwatch(state);
     for (std::size_t line = 0; line < lines.line_count; ++line) {
       check_size(co_await reader.readline(), lines.line_bytes);
     }
   }
   count_bytes(state, lines.bytes);
 }
-PELTON_BENCHMARK(readline)->Arg(100)->Arg(1024)->Arg(4096);
+PELTON_BENCHMARK(readline)->Arg(100)->Arg(1024)->Arg(4096)->UseManualTime();
 
 // --- Each read over chunks: 64 KiB come in chunks of the argument's size ---
 

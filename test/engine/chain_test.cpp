@@ -209,6 +209,22 @@ class Comparison {
 
 }  // namespace
 
+TEST_CASE("slices that follow one another in one memory become one piece again") {
+  const Bytes text = Bytes::copy("one two three");
+  Chain chain;
+  chain.append(text.slice(0, 4));
+  chain.append(text.slice(4, 4));
+  CHECK(chain.piece_count() == 1);
+  CHECK(chain.piece(0) == "one two ");
+  CHECK(chain.piece(0).data() == text.data());
+  chain.append(text.slice(9, 4));  // a byte is missing between
+  CHECK(chain.piece_count() == 2);
+  chain.append(Bytes::from_static("x"));
+  chain.append(Bytes::copy("y"));
+  CHECK(chain.piece_count() == 4);
+  CHECK(chain.take_all() == "one two hreexy");
+}
+
 TEST_CASE("a chain equals a string, whatever is appended, taken, dropped and searched") {
   for (std::uint32_t seed = 1; seed <= 60; ++seed) {
     CAPTURE(seed);
