@@ -16,6 +16,10 @@ using pelton::Endpoint;
 using pelton::StreamPair;
 using pelton::Task;
 
+// Four times the stream's: fewer and larger turns, so that the ends of a bulk transfer are woken
+// less often, which is most of its cost.
+constexpr std::size_t limit_default = 4 * pelton::stream_limit_default;
+
 struct Upstream {
   Endpoint endpoint;
   double connect_timeout_s = 10;
@@ -46,6 +50,9 @@ Task<> carry(StreamPair client, const Upstream& upstream) {
     client.writer.transport().abort();
     co_return;
   }
+  // As much may be on its way out as may wait to go: a turn moves that much at a time.
+  client.writer.transport().set_write_buffer_limits(upstream.limit);
+  server->writer.transport().set_write_buffer_limits(upstream.limit);
   const pelton::RelayResult result = co_await pelton::relay(std::move(client), std::move(*server));
   static_cast<void>(result);
 }
@@ -69,6 +76,7 @@ int serve(const pelton::apps::ServerConfig& config, const std::string& upstream_
 int main(int count, char** arguments) {
   CLI::App app("Carries the bytes of each connection to an upstream and back.", "pelton-proxy");
   pelton::apps::ServerConfig config;
+  config.limit = limit_default;
   config.add_to(app);
   std::string upstream;
   double connect_timeout_s = 10;
