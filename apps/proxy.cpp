@@ -13,6 +13,7 @@
 namespace {
 
 using pelton::Endpoint;
+using pelton::Loop;
 using pelton::StreamPair;
 using pelton::Task;
 
@@ -46,8 +47,8 @@ Task<> carry(StreamPair client, const Upstream& upstream) {
     client.writer.transport().abort();
     co_return;
   }
-  const pelton::RelayResult result = co_await pelton::relay(std::move(client), std::move(*server));
-  static_cast<void>(result);
+  // As a task of its own: what it took to connect does not stay in memory with the connection.
+  Loop::running().create_task(pelton::relay(std::move(client), std::move(*server)));
 }
 
 int serve(const pelton::apps::ServerConfig& config, const std::string& upstream_text,
