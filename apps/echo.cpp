@@ -15,8 +15,7 @@ pelton::Task<> echo(pelton::StreamReader reader, pelton::StreamWriter writer) {
     pelton::Result<pelton::Bytes> data = co_await reader.try_read_piece(piece_bytes_max);
     if (!data || data->empty()) break;
     writer.write(std::move(*data));
-    const pelton::Result<void> drained = co_await writer.try_drain();
-    if (!drained) break;
+    if (!co_await writer.try_drain()) break;
   }
   writer.close();
 }

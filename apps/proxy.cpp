@@ -13,6 +13,7 @@
 namespace {
 
 using pelton::Endpoint;
+using pelton::Loop;
 using pelton::StreamPair;
 using pelton::Task;
 
@@ -53,8 +54,8 @@ Task<> carry(StreamPair client, const Upstream& upstream) {
   // As much may be on its way out as may wait to go: a turn moves that much at a time.
   client.writer.transport().set_write_buffer_limits(upstream.limit);
   server->writer.transport().set_write_buffer_limits(upstream.limit);
-  const pelton::RelayResult result = co_await pelton::relay(std::move(client), std::move(*server));
-  static_cast<void>(result);
+  // As a task of its own: what it took to connect does not stay in memory with the connection.
+  Loop::running().create_task(pelton::relay(std::move(client), std::move(*server)));
 }
 
 int serve(const pelton::apps::ServerConfig& config, const std::string& upstream_text,

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <new>
 
+#include <pelton/engine/frame_pool.hpp>
+
 namespace pelton {
 namespace {
 
@@ -70,11 +72,11 @@ struct BytesBlock::Block : BytesOwner {
   std::size_t used = 0;
 
   static Block& make(std::size_t capacity) {
-    void* memory = std::malloc(sizeof(Block) + capacity);
-    if (!memory) throw std::bad_alloc();
-    auto* block = new (memory) Block;
+    auto* block = new (detail::allocate_frame(sizeof(Block) + capacity)) Block;
     block->refs = 1;
-    block->release = [](BytesOwner& owner) noexcept { std::free(&owner); };
+    block->release = [](BytesOwner& owner) noexcept {
+      detail::free_frame(&owner, sizeof(Block) + static_cast<Block&>(owner).capacity);
+    };
     block->capacity = capacity;
     return *block;
   }

@@ -5,16 +5,21 @@
 // Small pieces that arrive while others wait are gathered into a heap block, so that one-byte
 // messages to a slow reader do not pin a ring buffer each.
 //
-// Neighbours: bytes.hpp. Owned by a reader or a transport; the loop's thread only.
+// An empty chain is one null pointer. All that a chain needs for its pieces lies in a body that
+// comes from the frame pool with the first piece and goes back with the last, so idle connections
+// pay nothing for it and busy ones share memory that is warm.
+//
+// Neighbours: bytes.hpp, frame_pool.hpp. Owned by a reader or a transport; the loop's thread only.
 #pragma once
 
 #include <cstddef>
 #include <cstring>
-#include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include <pelton/engine/bytes.hpp>
+#include <pelton/engine/frame_pool.hpp>
 
 namespace pelton {
 
@@ -25,16 +30,16 @@ class Chain {
   Chain() noexcept = default;
   Chain(const Chain&) = delete;
   Chain& operator=(const Chain&) = delete;
-  ~Chain() { release_array(); }
+  ~Chain() { clear(); }
 
   /// All bytes in the chain.
-  [[nodiscard]] std::size_t size() const noexcept { return size_; }
-  [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
-  [[nodiscard]] std::size_t piece_count() const noexcept { return count_; }
+  [[nodiscard]] std::size_t size() const noexcept { return body_ ? body_->size : 0; }
+  [[nodiscard]] bool empty() const noexcept { return body_ == nullptr; }
+  /// True if there is at least one byte.
+  explicit operator bool() const noexcept { return body_ != nullptr; }
+  [[nodiscard]] std::size_t piece_count() const noexcept { return body_ ? body_->count : 0; }
   /// Piece `index`, 0 the oldest. Precondition: index < piece_count().
-  [[nodiscard]] const Bytes& piece(std::size_t index) const noexcept {
-    return pieces_[(first_ + index) & (capacity_ - 1)];
-  }
+  [[nodiscard]] const Bytes& piece(std::size_t index) const noexcept { return body_->at(index); }
 
   /// Appends by reference. Empty Bytes are ignored.
   void append(Bytes bytes);
@@ -50,25 +55,28 @@ class Chain {
   /// Takes the first `count` bytes off, which lie in the first piece. Never copies.
   /// Precondition: count <= piece(0).size(), so that the chain is not empty.
   [[nodiscard]] Bytes take_front(std::size_t count) noexcept {
-    Bytes& head = pieces_[first_];
-    size_ -= count;
+    Bytes& head = body_->at(0);
+    body_->size -= count;
     if (count < head.size()) return head.split_front(count);
-    first_ = (first_ + 1) & (capacity_ - 1);
-    --count_;
-    return std::move(head);
+    Bytes whole = std::move(head);
+    body_->skip();
+    let_go_if_empty();
+    return whole;
   }
   /// The length of what ends with the first `byte`, if that lies in the first piece; else 0.
   /// Precondition: not empty.
   [[nodiscard]] std::size_t front_through(char byte) const noexcept {
-    const Bytes& head = pieces_[first_];
+    const Bytes& head = body_->at(0);
     const auto* hit = static_cast<const std::byte*>(std::memchr(head.data(), byte, head.size()));
     return hit ? static_cast<std::size_t>(hit - head.data()) + 1 : 0;
   }
   /// Takes everything off.
-  [[nodiscard]] Bytes take_all() { return take(size_); }
+  [[nodiscard]] Bytes take_all() { return take(size()); }
   /// Drops the first `count` bytes. Precondition: count <= size().
   void drop(std::size_t count) noexcept;
-  void clear() noexcept;
+  void clear() noexcept {
+    if (body_) delete std::exchange(body_, nullptr);
+  }
 
   /// Offset of the first `pattern` that begins at `from` or later, or npos. An empty pattern is
   /// found at `from`. Cost: one memchr over the bytes, plus the partial matches.
@@ -79,30 +87,53 @@ class Chain {
   /// Copies every piece that lies in a ring buffer into heap memory, from piece `first_piece` on,
   /// so that the buffers go home. \return the number of bytes copied.
   std::size_t copy_out(std::size_t first_piece = 0);
-  /// Gives unused memory back: the gathering block and the array, if the chain is empty.
-  void trim() noexcept;
 
  private:
   // So a reader that holds N bytes pins at most N / 2 KiB ring buffers, plus one.
   static constexpr std::size_t gather_bytes_max = 2048;
   static constexpr std::size_t block_bytes = 4096;
+  static constexpr std::size_t first_block_bytes = 512;  // of a block that no piece is before
 
-  Bytes& at(std::size_t index) noexcept { return pieces_[(first_ + index) & (capacity_ - 1)]; }
-  void push(Bytes bytes);
-  void pop_piece() noexcept;
-  void grow();
-  void release_array() noexcept;
+  struct Body : detail::PooledMemory {
+    Body() noexcept = default;
+    Body(const Body&) = delete;
+    Body& operator=(const Body&) = delete;
+    ~Body();
+    [[nodiscard]] Bytes& at(std::size_t index) noexcept {
+      return pieces[(first + index) & (capacity - 1)];
+    }
+    void push(Bytes bytes);
+    void pop() noexcept {
+      at(0) = Bytes();
+      skip();
+    }
+    /// Past the first piece, whose bytes were moved away.
+    void skip() noexcept {
+      first = (first + 1) & (capacity - 1);
+      --count;
+    }
+    void grow();
+    void release_array() noexcept;
+
+    std::size_t size = 0;
+    Bytes* pieces = &single;  ///< a ring of `capacity` (a power of two) pieces
+    std::uint32_t capacity = 1;
+    std::uint32_t first = 0;
+    std::uint32_t count = 0;
+    Bytes single;  ///< the ring of a body that never had two pieces at once: most of them
+    BytesBlock block;
+  };
+
+  Body& body() { return body_ ? *body_ : *(body_ = new Body); }
+  void let_go_if_empty() noexcept {
+    if (body_->count == 0) clear();
+  }
   void copy_to(std::byte* target, std::size_t count) const noexcept;
   [[nodiscard]] bool matches_from(std::size_t index, std::size_t offset,
                                   std::string_view pattern) const noexcept;
 
-  Bytes* pieces_ = &single_;  ///< a ring of capacity_ (a power of two) pieces
-  std::uint32_t capacity_ = 1;
-  std::uint32_t first_ = 0;
-  std::uint32_t count_ = 0;
-  std::size_t size_ = 0;
-  Bytes single_;  ///< the ring of a chain that never had two pieces at once: most of them
-  BytesBlock block_;
+  Body* body_ = nullptr;  ///< null exactly while the chain is empty
 };
+static_assert(sizeof(Chain) == sizeof(void*));  // every connection has three
 
 }  // namespace pelton

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 
 namespace pelton {
 
@@ -20,7 +21,7 @@ void assertion_failed(const char* expression, const char* file, int line) noexce
 
 namespace {
 
-std::error_code code_of(const std::exception_ptr& exception) {
+std::error_code code_of(const std::exception_ptr& exception) noexcept {
   try {
     std::rethrow_exception(exception);
   } catch (const std::system_error& error) {
@@ -43,14 +44,33 @@ ExceptionGroup::ExceptionGroup(const std::string& message,
     : std::runtime_error(group_text(message, exceptions.size())),
       exceptions_(std::move(exceptions)) {}
 
-Failure::Failure(std::exception_ptr exception) : exception_(std::move(exception)) {
-  if (exception_) code_ = code_of(exception_);
+Failure::Failure(std::error_code code) noexcept {
+  if (!code) return;
+  if (code.category() == std::system_category() && code.value() > 0) {
+    word_ = (static_cast<std::uintptr_t>(code.value()) << 1) | 1;
+  } else {
+    new (&exception_) std::exception_ptr(std::make_exception_ptr(OSError(code)));
+  }
+}
+
+Failure::Failure(const Failure& other) noexcept {
+  if (other.holds_exception()) {
+    new (&exception_) std::exception_ptr(other.exception_);
+  } else {
+    word_ = other.word_;
+  }
+}
+
+std::error_code Failure::code() const noexcept {
+  if (holds_exception()) return code_of(exception_);
+  return *this ? errno_code(errno_value()) : std::error_code();
 }
 
 std::exception_ptr Failure::exception() const {
-  if (exception_ || !code_) return exception_;
+  if (!*this) return nullptr;
+  if (holds_exception()) return exception_;
   try {
-    throw_os_error(code_);
+    throw_os_error(code());
   } catch (...) {
     return std::current_exception();
   }
@@ -58,13 +78,13 @@ std::exception_ptr Failure::exception() const {
 
 void Failure::raise() const {
   PELTON_ASSERT(bool(*this));
-  if (exception_) std::rethrow_exception(exception_);
-  throw_os_error(code_);
+  if (holds_exception()) std::rethrow_exception(exception_);
+  throw_os_error(code());
 }
 
 std::string Failure::message() const {
-  if (exception_) return describe(exception_);
-  return code_ ? code_.message() : std::string();
+  if (holds_exception()) return describe(exception_);
+  return *this ? code().message() : std::string();
 }
 
 void throw_os_error(std::error_code code, const std::string& what) {

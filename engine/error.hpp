@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cerrno>
+#include <cstdint>
 #include <exception>
 #include <expected>
 #include <stdexcept>
@@ -133,18 +134,28 @@ class ExceptionGroup : public std::runtime_error {
 
 /// Why a connection, a future or a reader failed: nothing, an error code, or any exception.
 ///
-/// Cheap to copy. Made from a code it allocates and throws nothing; raise() builds the exception.
+/// One word wide and cheap to copy: every connection has three. Made from an errno it allocates and
+/// throws nothing; raise() builds the exception. The code of an exception is found when asked for.
 class Failure {
  public:
-  Failure() noexcept = default;
+  Failure() noexcept {}
   Failure(std::nullptr_t) noexcept {}  // asyncio's connection_lost(None)
-  Failure(std::error_code code) noexcept : code_(code) {}
+  Failure(std::error_code code) noexcept;
   /// \param exception  Non-null. code() is the one of a std::system_error, else EIO.
-  Failure(std::exception_ptr exception);
+  Failure(std::exception_ptr exception) noexcept : exception_(std::move(exception)) {}
+  Failure(const Failure& other) noexcept;
+  Failure(Failure&& other) noexcept : word_(std::exchange(other.word_, 0)) {}
+  Failure& operator=(Failure other) noexcept {
+    std::swap(word_, other.word_);
+    return *this;
+  }
+  ~Failure() {
+    if (holds_exception()) exception_.~exception_ptr();
+  }
 
   /// True if there is a failure.
-  explicit operator bool() const noexcept { return exception_ != nullptr || bool(code_); }
-  [[nodiscard]] std::error_code code() const noexcept { return code_; }
+  explicit operator bool() const noexcept { return word_ != 0; }
+  [[nodiscard]] std::error_code code() const noexcept;
   /// The exception, made on demand from the code. Null if there is no failure.
   [[nodiscard]] std::exception_ptr exception() const;
   /// Throws exception(). Precondition: bool(*this).
@@ -153,9 +164,21 @@ class Failure {
   [[nodiscard]] std::string message() const;
 
  private:
-  std::error_code code_;
-  std::exception_ptr exception_;
+  [[nodiscard]] bool holds_exception() const noexcept { return word_ != 0 && (word_ & 1) == 0; }
+  /// The errno, 0 if there is none.
+  [[nodiscard]] int errno_value() const noexcept {
+    return (word_ & 1) != 0 ? static_cast<int>(word_ >> 1) : 0;
+  }
+
+  /// Zero: no failure. Odd: an errno and the lowest bit. Else the exception, whose representation
+  /// is a pointer to an aligned object.
+  union {
+    std::uintptr_t word_ = 0;
+    std::exception_ptr exception_;
+  };
 };
+static_assert(sizeof(std::exception_ptr) == sizeof(std::uintptr_t));
+static_assert(sizeof(Failure) == sizeof(std::uintptr_t));
 
 /// Throws the exception class that Python has for this errno (ConnectionResetError,
 /// BrokenPipeError, ConnectionRefusedError, TimeoutError...), else OSError.

@@ -22,9 +22,19 @@ constexpr bool recycle = true;
 constexpr bool recycle = true;
 #endif
 
+// Classes are as wide as glibc's chunks are inside: 16 * k + 8 bytes, so that none is wasted.
 constexpr std::size_t class_bytes = 16;
-constexpr std::size_t class_count = 128;       // up to 2 KiB
-constexpr std::uint32_t kept_per_class = 256;  // the rest goes back to the heap
+constexpr std::size_t header_bytes = 8;
+constexpr std::size_t class_count = 260;  // up to 4 KiB and a header: a chain's gathering block
+// The rest goes back to the heap. Small blocks are what every busy connection has one of.
+constexpr std::size_t kept_bytes_per_class = 512 * 1024;
+
+constexpr std::size_t class_of(std::size_t size) noexcept {
+  return (size + class_bytes - 1 - header_bytes) / class_bytes;
+}
+constexpr std::size_t block_bytes(std::size_t index) noexcept {
+  return index * class_bytes + header_bytes;
+}
 
 struct FreeBlock {
   FreeBlock* next;
@@ -65,13 +75,14 @@ void* take(SizeClass& size_class) noexcept {
   return block;
 }
 
-bool keep(SizeClass& size_class, void* memory) noexcept {
+bool keep(std::size_t index, void* memory) noexcept {
   if (state != PoolState::active) {
     if (state == PoolState::ended) return false;
     static thread_local const PoolEnd at_thread_end;
     static_cast<void>(&at_thread_end);
   }
-  if (size_class.count >= kept_per_class) return false;
+  SizeClass& size_class = classes[index];
+  if (size_class.count * block_bytes(index) >= kept_bytes_per_class) return false;
   auto* block = static_cast<FreeBlock*>(memory);
   block->next = size_class.head;
   size_class.head = block;
@@ -82,15 +93,15 @@ bool keep(SizeClass& size_class, void* memory) noexcept {
 }  // namespace
 
 void* allocate_frame(std::size_t size) {
-  const std::size_t index = (size + class_bytes - 1) / class_bytes;
+  const std::size_t index = class_of(size);
   if (!recycle || index >= class_count) return ::operator new(size);
   if (void* block = take(classes[index])) return block;
-  return ::operator new(index* class_bytes);
+  return ::operator new(block_bytes(index));
 }
 
 void free_frame(void* block, std::size_t size) noexcept {
-  const std::size_t index = (size + class_bytes - 1) / class_bytes;
-  if (recycle && index < class_count && keep(classes[index], block)) return;
+  const std::size_t index = class_of(size);
+  if (recycle && index < class_count && keep(index, block)) return;
   ::operator delete(block);
 }
 

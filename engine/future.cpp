@@ -1,9 +1,21 @@
 // The typeless half of futures. See future.hpp.
 #include <pelton/engine/future.hpp>
 
+#include <vector>
+
 #include <pelton/engine/loop.hpp>
 
 namespace pelton {
+
+namespace detail {
+/// Who is told of a future's end. A server's handlers, one per connection, have nobody.
+struct Followers : PooledMemory {
+  WaitList waiters;
+  std::vector<FutureCore::DoneCallback> callbacks;
+};
+}  // namespace detail
+
+FutureCore::FutureCore(Loop& loop) noexcept : future_loop_(&loop) {}
 
 FutureCore::~FutureCore() { report_unretrieved(); }
 
@@ -34,11 +46,17 @@ void FutureCore::set_exception(Failure failure) {
 void FutureCore::finish(Status status) {
   if (done()) throw InvalidStateError("invalid state");
   status_ = status;
-  wake_all(waiters_);
-  if (callbacks_.empty()) return;
-  std::vector<DoneCallback> callbacks = std::exchange(callbacks_, {});
+  const auto followers = std::move(followers_);
+  if (followers) wake_all(followers->waiters);
   if (!Loop::lives(future_loop_) || future_loop_->is_closed()) return;
-  for (DoneCallback& callback : callbacks) future_loop_->call_soon(std::move(callback));
+  on_finished();
+  if (!followers) return;
+  for (DoneCallback& callback : followers->callbacks) future_loop_->call_soon(std::move(callback));
+}
+
+WaitList& FutureCore::waiters() {
+  if (!followers_) followers_ = std::make_unique<detail::Followers>();
+  return followers_->waiters;
 }
 
 void FutureCore::check_awaitable() const {
@@ -65,7 +83,8 @@ void FutureCore::add_done_callback(DoneCallback callback) {
     if (!Loop::lives(future_loop_) || future_loop_->is_closed()) return;
     future_loop_->call_soon(std::move(callback));
   } else {
-    callbacks_.push_back(std::move(callback));
+    static_cast<void>(waiters());  // there are followers now
+    followers_->callbacks.push_back(std::move(callback));
   }
 }
 

@@ -8,20 +8,24 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
-#include <vector>
 
 #include <pelton/engine/frame_pool.hpp>
 #include <pelton/engine/waiter.hpp>
 
 namespace pelton {
 
+namespace detail {
+struct Followers;
+}
+
 /// The typeless part of a future. Users meet it through Future<T> and TaskHandle<T>.
 class FutureCore : public RefCounted, public detail::PooledMemory {
  public:
   using DoneCallback = std::move_only_function<void()>;
 
-  explicit FutureCore(Loop& loop) noexcept : future_loop_(&loop) {}
+  explicit FutureCore(Loop& loop) noexcept;
   ~FutureCore() override;
 
   [[nodiscard]] bool done() const noexcept { return status_ != Status::pending; }
@@ -34,7 +38,7 @@ class FutureCore : public RefCounted, public detail::PooledMemory {
   /// Runs `callback` in the loop's next turn after the future is done, at once if it is already.
   /// It is dropped where a closed loop has no further turn.
   void add_done_callback(DoneCallback callback);
-  [[nodiscard]] WaitList& waiters() noexcept { return waiters_; }
+  [[nodiscard]] WaitList& waiters();
   /// \throws RuntimeError("Task cannot await on itself") if this is the task that runs now.
   void check_awaitable() const;
 
@@ -50,21 +54,38 @@ class FutureCore : public RefCounted, public detail::PooledMemory {
   }
   /// For destructors of classes above: reports a failure that nobody looked at.
   void report_unretrieved() noexcept;
+  /// For classes above that want to know without a callback: called once, in the turn of the end,
+  /// unless the loop is closed.
+  virtual void on_finished() {}
+  [[nodiscard]] Loop& future_loop() const noexcept { return *future_loop_; }
 
+ private:
+  Status status_ = Status::pending;  // these two fill up RefCounted's last word
+  mutable bool retrieved_ = false;
+
+ protected:
   Failure failure_;
 
  private:
   Loop* future_loop_;
-  Status status_ = Status::pending;
-  mutable bool retrieved_ = false;
-  WaitList waiters_;
-  std::vector<DoneCallback> callbacks_;
+  std::unique_ptr<detail::Followers> followers_;  ///< null while nobody waits for the end
 };
 
 namespace detail {
 struct Unit {};
 template <class T>
 using Stored = std::conditional_t<std::is_void_v<T>, Unit, T>;
+
+/// The value of a future of nothing: as an optional, but takes no room.
+struct NoValue {
+  void emplace(Unit) noexcept {}
+  [[nodiscard]] Unit& operator*() const noexcept {
+    static constinit Unit unit;
+    return unit;
+  }
+};
+template <class T>
+using OptionalValue = std::conditional_t<std::is_void_v<T>, NoValue, std::optional<Stored<T>>>;
 }  // namespace detail
 
 template <class T>
@@ -94,7 +115,7 @@ class FutureState : public FutureCore {
   }
 
  protected:
-  std::optional<detail::Stored<T>> value_;
+  [[no_unique_address]] detail::OptionalValue<T> value_;
 };
 
 /// The await of a future. A cancel of the awaiting task cancels the future, as in asyncio.

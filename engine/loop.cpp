@@ -121,7 +121,14 @@ void Loop::turn() {
 }
 
 void Loop::flush_end_of_turn() noexcept {
-  while (EndOfTurn* work = end_of_turn_.pop_front()) work->on_end_of_turn();
+  // By index: the work may ask for more, and take back what others asked for.
+  for (std::size_t index = 0; index < end_of_turn_.size(); ++index) {
+    LoopResource* const resource = std::exchange(end_of_turn_[index], nullptr);
+    if (!resource) continue;
+    resource->awaits_end_of_turn_ = false;
+    resource->on_end_of_turn();
+  }
+  end_of_turn_.clear();
   if (buffer_pressure_) relieve_buffer_pressure();
 }
 
@@ -142,7 +149,7 @@ void Loop::start(Op& op) noexcept {
   ++in_flight_;
   if (queued_.empty() && submit_one(op)) return;
   ++stats_.sq_full;
-  queued_.push_back(op);
+  queued_.push_back(&op);
 }
 
 bool Loop::submit_one(Op& op) noexcept {
@@ -160,7 +167,7 @@ void Loop::cancel(Op& op) noexcept {
   op.cancelling_ = true;
   if (op.state_ == Op::State::queued) return;  // submit_queued() ends it
   if (cancels_.empty() && submit_cancel(op)) return;
-  cancels_.push_back(op);
+  cancels_.push_back(&op);
 }
 
 bool Loop::submit_cancel(Op& op) noexcept {
@@ -180,19 +187,19 @@ void Loop::submit_queued() noexcept {
   if (buffers_->has_parked()) buffers_->wake_parked();
   while (!cancels_.empty() || !queued_.empty()) {
     bool progress = false;
-    while (!cancels_.empty() && submit_cancel(cancels_.front())) {
-      cancels_.front().unlink();
+    while (!cancels_.empty() && submit_cancel(*cancels_.front())) {
+      cancels_.pop_front();
       progress = true;
     }
     while (cancels_.empty() && !queued_.empty()) {
-      Op& op = queued_.front();
+      Op& op = *queued_.front();
       if (op.cancelling_) {
-        op.unlink();
+        queued_.pop_front();
         op.state_ = Op::State::idle;
         --in_flight_;
         op.kind_->complete(op, -ECANCELED, 0);
       } else if (submit_one(op)) {
-        op.unlink();
+        queued_.pop_front();
       } else {
         break;
       }
@@ -338,7 +345,7 @@ void Loop::complete(std::uint64_t user_data, int res, std::uint32_t flags) noexc
   }
   if (!(flags & IORING_CQE_F_MORE)) {
     ops_.remove(*op);
-    op->unlink();  // from cancels_, where a cancel came too late
+    if (op->cancelling_ && !cancels_.empty()) std::erase(cancels_, op);  // it came too late
     op->state_ = Op::State::idle;
     --in_flight_;
   }

@@ -12,6 +12,8 @@
 // runner.hpp has pelton::run(). Read loop.cpp from Loop::turn.
 #pragma once
 
+#include <algorithm>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -39,25 +41,23 @@ struct ExceptionContext {
   std::exception_ptr exception;  ///< may be null
 };
 
-/// Work that is done once at the end of the turn in which it was asked for.
-class EndOfTurn : public ListNode<EndOfTurn> {
- public:
-  virtual void on_end_of_turn() noexcept = 0;
-
- protected:
-  ~EndOfTurn() = default;
-};
-
 /// Something with operations in flight that must end when the loop closes.
 class LoopResource : public ListNode<LoopResource> {
  public:
+  LoopResource() noexcept = default;
   /// The loop closes: cancel every operation. No callback to the user may follow.
   virtual void on_loop_close() noexcept = 0;
   /// Receive buffers are short: copy out what is only waiting, so that they go home.
   virtual void on_buffer_pressure() noexcept {}
+  /// The end of a turn in which at_end_of_turn() was called; once, however often it was.
+  virtual void on_end_of_turn() noexcept {}
 
  protected:
-  ~LoopResource() = default;
+  ~LoopResource() { PELTON_ASSERT(!awaits_end_of_turn_); }
+
+ private:
+  friend class Loop;
+  bool awaits_end_of_turn_ = false;  // last: what derives puts its own flags behind it
 };
 
 /// Who stopped for want of a file descriptor and tries again when one was closed.
@@ -170,12 +170,21 @@ class Loop {
 
   /// Puts `runnable` at the end of the ready queue. Ignored if it is there already.
   void schedule(Runnable& runnable) noexcept;
+  /// create_task() of a task that is more than its coroutine.
+  template <class T>
+  void start_task(TaskState<T>& task);
   /// Hands `op` to the ring (in the next enter). Precondition: !op.in_flight().
   void start(Op& op) noexcept;
   /// Asks for the end of an operation in flight; its completion still comes. Never lost.
   void cancel(Op& op) noexcept;
-  void at_end_of_turn(EndOfTurn& work) noexcept {
-    if (!work.linked()) end_of_turn_.push_back(work);
+  void at_end_of_turn(LoopResource& resource) noexcept {
+    if (std::exchange(resource.awaits_end_of_turn_, true)) return;
+    end_of_turn_.push_back(&resource);
+  }
+  /// Takes an at_end_of_turn() back.
+  void forget_end_of_turn(LoopResource& resource) noexcept {
+    if (!std::exchange(resource.awaits_end_of_turn_, false)) return;
+    std::ranges::replace(end_of_turn_, &resource, nullptr);
   }
   void add_resource(LoopResource& resource) noexcept { resources_.push_back(resource); }
   /// Receive buffers are short: at the end of the turn their idle holders are asked to copy, at
@@ -237,11 +246,11 @@ class Loop {
   OpTable ops_;
   std::size_t in_flight_ = 0;
   std::size_t cancels_in_flight_ = 0;
-  List<Op> queued_;   ///< started, no SQE yet
-  List<Op> cancels_;  ///< to be cancelled, no SQE yet
+  std::deque<Op*> queued_;   ///< started, no SQE yet
+  std::deque<Op*> cancels_;  ///< to be cancelled, no SQE yet
   Runnable* ready_first_ = nullptr;
   Runnable* ready_last_ = nullptr;
-  List<EndOfTurn, EndOfTurn> end_of_turn_;
+  std::vector<LoopResource*> end_of_turn_;  ///< null where it was taken back
   List<LoopResource, LoopResource> resources_;
   List<DescriptorWaiter, DescriptorWaiter> starving_;
   List<TaskCore, TaskCore> tasks_;
@@ -265,10 +274,16 @@ template <class T>
 TaskHandle<T> Loop::create_task(Task<T> coroutine) {
   check_open();
   auto state = make_ref<TaskState<T>>(*this, std::move(coroutine));
-  state->add_ref();  // the loop's, dropped when the task ends
-  tasks_.push_back(*state);
-  schedule(*state);
+  start_task(*state);
   return TaskHandle<T>(std::move(state));
+}
+
+template <class T>
+void Loop::start_task(TaskState<T>& task) {
+  check_open();
+  task.add_ref();  // the loop's, dropped when the task ends
+  tasks_.push_back(task);
+  schedule(task);
 }
 
 template <class T>

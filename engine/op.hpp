@@ -2,8 +2,8 @@
 //
 // An Op is a member of the object that owns the operation's memory (a transport, a listener, the
 // loop's wake-up) and is pinned there while in_flight(): its destructor asserts that it is not.
-// It names its kind by a static table of two functions, so an Op costs 48 bytes and no virtual
-// call besides the one that its completion is.
+// It names its kind by a static table of two functions and its owner by the distance to it, so an
+// Op costs 16 bytes and no virtual call besides the one that its completion is.
 //
 // OpTable gives each started Op a slot and a generation; user_data encodes both, so a CQE that
 // belongs to no living operation is recognised instead of dereferenced.
@@ -11,10 +11,11 @@
 // Neighbours: loop.hpp starts, cancels and completes Ops. Thread rule: the loop's thread only.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
-#include <pelton/engine/intrusive.hpp>
+#include <pelton/engine/assert.hpp>
 
 struct io_uring_sqe;
 
@@ -34,9 +35,13 @@ struct OpKind {
 };
 
 /// One operation; see the head of this file.
-class Op : public ListNode<> {
+class Op {
  public:
-  Op(const OpKind& kind, void* owner) noexcept : kind_(&kind), owner_(owner) {}
+  /// \param owner  The object that this is a member of, at most 32 KiB in size; null for none.
+  Op(const OpKind& kind, const void* owner) noexcept
+      : kind_(&kind), offset_(owner ? offset_in(owner) : std::int16_t{0}) {}
+  Op(const Op&) = delete;
+  Op& operator=(const Op&) = delete;
   ~Op() { PELTON_ASSERT(!in_flight()); }
 
   /// True from Loop::start to the final CQE.
@@ -46,7 +51,8 @@ class Op : public ListNode<> {
   [[nodiscard]] const OpKind& kind() const noexcept { return *kind_; }
   template <class Owner>
   [[nodiscard]] Owner& owner() const noexcept {
-    return *static_cast<Owner*>(owner_);
+    auto* const self = reinterpret_cast<std::byte*>(const_cast<Op*>(this));
+    return *reinterpret_cast<Owner*>(self - offset_);
   }
 
  private:
@@ -54,12 +60,20 @@ class Op : public ListNode<> {
   friend class OpTable;
   enum class State : std::uint8_t { idle, queued, submitted };
 
+  [[nodiscard]] std::int16_t offset_in(const void* owner) const noexcept {
+    const auto distance =
+        reinterpret_cast<std::intptr_t>(this) - reinterpret_cast<std::intptr_t>(owner);
+    PELTON_ASSERT(distance >= 0 && distance <= INT16_MAX);
+    return static_cast<std::int16_t>(distance);
+  }
+
   const OpKind* kind_;
-  void* owner_;
   std::uint32_t slot_ = 0;
+  std::int16_t offset_;  ///< from the owner's beginning
   State state_ = State::idle;
   bool cancelling_ = false;
 };
+static_assert(sizeof(Op) == 16);  // every connection has two
 
 /// Slots of the operations in flight. Owns no Op.
 class OpTable {

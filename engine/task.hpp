@@ -34,7 +34,7 @@ class PromiseCore : public PooledMemory {
     void await_suspend(std::coroutine_handle<Promise> coroutine) const noexcept {
       const PromiseCore& promise = coroutine.promise();
       // Where the child ended without waiting, its starter sees that and goes on by itself.
-      if (promise.waited_) TaskCore::current()->continue_with(promise.continuation_);
+      if (promise.waited_) TaskCore::continue_with(promise.continuation_);
     }
     void await_resume() const noexcept {}
   };
@@ -63,8 +63,8 @@ template <>
 class Promise<void> final : public PromiseCore {
  public:
   Task<void> get_return_object() noexcept;
-  void return_void() noexcept { value_.emplace(); }
-  std::optional<Unit> value_;
+  void return_void() noexcept {}
+  [[no_unique_address]] NoValue value_;
 };
 
 }  // namespace detail
@@ -139,7 +139,7 @@ inline Task<void> Promise<void>::get_return_object() noexcept {
 
 /// A started task: TaskCore runs it, FutureState holds its result. Owned by the loop until done.
 template <class T>
-class TaskState final : public FutureState<T>, public TaskCore {
+class TaskState : public FutureState<T>, public TaskCore {
  public:
   TaskState(Loop& loop, Task<T> coroutine) noexcept
       : FutureState<T>(loop), TaskCore(loop), coroutine_(std::move(coroutine)) {}
@@ -152,12 +152,13 @@ class TaskState final : public FutureState<T>, public TaskCore {
  private:
   void run() noexcept override {
     if (done()) return this->drop_ref();  // destroyed while it was in the ready queue
+    std::coroutine_handle<> first;
     if (!started_) {
       started_ = true;
-      if (must_cancel_) return end_cancelled();
-      next_ = coroutine_.coroutine();
+      if (must_cancel()) return end_cancelled();
+      first = coroutine_.coroutine();
     }
-    if (step() && coroutine_.coroutine().done()) complete();
+    if (step(first) && coroutine_.coroutine().done()) complete();
   }
   /// The loop abandons its tasks one by one; this is about those that ended in the ready queue.
   void discard() noexcept override {
@@ -179,8 +180,7 @@ class TaskState final : public FutureState<T>, public TaskCore {
   void complete() noexcept {
     auto& promise = coroutine_.coroutine().promise();
     // A cancel that came too late for any wait cancels the result, as in asyncio.
-    const bool cancelled =
-        promise.error_ ? detail::is_cancelled(promise.error_) : std::exchange(must_cancel_, false);
+    const bool cancelled = promise.error_ ? detail::is_cancelled(promise.error_) : take_cancel();
     if (cancelled) return end_cancelled();
     const Ref<TaskState> self(this);
     if (promise.error_) {
@@ -197,8 +197,8 @@ class TaskState final : public FutureState<T>, public TaskCore {
     this->drop_ref();  // the loop's
   }
 
+  bool started_ = false;  // beside TaskCore's flags
   Task<T> coroutine_;
-  bool started_ = false;
 };
 
 /// asyncio's Task as users hold it: a copyable handle of a started task. Dropping it leaves the

@@ -25,7 +25,7 @@ void TaskCore::destroy() noexcept {
   }
 }
 
-bool TaskCore::step() noexcept {
+bool TaskCore::step(std::coroutine_handle<> first) noexcept {
   TaskCore* const outer = std::exchange(current_, this);
   if (Waiter* waiter = std::exchange(waiter_, nullptr)) {
     if (must_cancel_) {  // cancelled between the wake-up and now: asyncio lets the cancel win
@@ -42,8 +42,9 @@ bool TaskCore::step() noexcept {
       waiter_ = nullptr;
     }
     waiter->state_ = Waiter::State::idle;
-    next_ = waiter->coroutine_;
+    first = waiter->coroutine_;
   }
+  next_ = first;
   while (next_) std::exchange(next_, nullptr).resume();
   current_ = outer;
   if (must_cancel_ && waiter_ && waiter_->pending()) {  // cancelled while it ran: raise it here

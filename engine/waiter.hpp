@@ -43,7 +43,7 @@ class Runnable {
  private:
   friend class Loop;
   Runnable* next_ = nullptr;
-  bool scheduled_ = false;
+  bool scheduled_ = false;  // last: what derives puts its own flags behind it
 };
 
 /// The part of a started task that waiting and cancelling concern; see task.hpp for the rest.
@@ -72,28 +72,33 @@ class TaskCore : public Runnable, public ListNode<TaskCore> {
   void destroy() noexcept;
 
   /// Internal: the coroutine to go on with when the one that runs now returns to the task.
-  void continue_with(std::coroutine_handle<> next) noexcept { next_ = next; }
+  static void continue_with(std::coroutine_handle<> next) noexcept { next_ = next; }
 
  protected:
   explicit TaskCore(Loop& loop) noexcept : loop_(&loop) {}
   ~TaskCore() = default;
-  /// Resumes `next_` until the task waits or ends. \return false if its wait goes on.
-  bool step() noexcept;
+  /// Resumes what the task waited in, or else `first`, until it waits or ends. \return false if
+  /// its wait goes on.
+  bool step(std::coroutine_handle<> first = {}) noexcept;
   [[nodiscard]] virtual bool finished() const noexcept = 0;
   /// Destroys the frame of an unfinished task and ends it as cancelled.
   virtual void abandon() noexcept = 0;
 
-  std::coroutine_handle<> next_;
-  bool must_cancel_ = false;
+  [[nodiscard]] bool must_cancel() const noexcept { return must_cancel_; }
+  /// Takes a Cancelled that the task has not met yet off it. \return whether there was one.
+  bool take_cancel() noexcept { return std::exchange(must_cancel_, false); }
 
  private:
   friend class Loop;
   friend class Waiter;
   inline static thread_local TaskCore* current_ = nullptr;
+  /// Set and taken within one step, where no other step can begin: one place is enough for all.
+  inline static thread_local std::coroutine_handle<> next_ = {};
 
   Loop* loop_;
   Waiter* waiter_ = nullptr;
   unsigned cancel_requests_ = 0;
+  bool must_cancel_ = false;
 };
 
 /// One wait of one task; base of awaiters. See the head of this file.

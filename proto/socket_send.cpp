@@ -6,7 +6,6 @@
 #include <array>
 #include <limits>
 
-#include <pelton/engine/frame_pool.hpp>
 #include <pelton/engine/log.hpp>
 #include <pelton/engine/sqe.hpp>
 #include <pelton/proto/socket_transport.hpp>
@@ -26,9 +25,8 @@ struct SendBatch : PooledMemory {
 
 namespace {
 
-constexpr std::uint32_t writes_after_loss_logged = 5;  // asyncio's LOG_THRESHOLD
+constexpr std::uint8_t writes_after_loss_logged = 5;  // asyncio's LOG_THRESHOLD
 constexpr std::size_t send_bytes_max = 1U << 30;
-constexpr std::size_t kept_bytes_max = 16 * 1024;  // memory for so much is not given back and taken
 
 }  // namespace
 
@@ -40,8 +38,9 @@ bool SocketTransport::accepts_write(std::size_t size) {
   if (writes_after_loss_ == 0) return true;
   if (writes_after_loss_ >= writes_after_loss_logged) {
     log(LogLevel::warn, "socket.send() raised exception.");
+  } else {
+    ++writes_after_loss_;
   }
-  ++writes_after_loss_;
   return false;
 }
 
@@ -137,7 +136,6 @@ void SocketTransport::on_sent(int res) noexcept {
   if (flow_.shrank(queue_.size())) {
     call_protocol([](Protocol& protocol) { protocol.resume_writing(); });
   }
-  if (queue_.empty() && sending_bytes_ > kept_bytes_max) queue_.trim();
   if (!queue_.empty()) {
     loop_.at_end_of_turn(*this);
   } else if (eof_requested_ && !closing_) {

@@ -25,7 +25,7 @@ Ref<SocketTransport> SocketTransport::open(Loop& loop, OwnedFd socket, Ref<Proto
 }
 
 SocketTransport::SocketTransport(Loop& loop, OwnedFd socket, Ref<Protocol> protocol)
-    : loop_(loop), socket_(std::move(socket)), protocol_(std::move(protocol)) {
+    : SocketHolder{std::move(socket)}, loop_(loop), protocol_(std::move(protocol)) {
   loop_.add_resource(*this);
   ++loop_.stats().connections_opened;
 }
@@ -124,10 +124,7 @@ void SocketTransport::on_received(Bytes data) noexcept {
   }
 }
 
-void SocketTransport::hold(Bytes data) noexcept {
-  if (!held_) held_ = std::make_unique<Chain>();
-  held_->append_gathering(std::move(data));
-}
+void SocketTransport::hold(Bytes data) noexcept { held_.append_gathering(std::move(data)); }
 
 void SocketTransport::on_receive_error(int error) noexcept {
   switch (error) {
@@ -186,21 +183,19 @@ void SocketTransport::resume_reading() noexcept {
 
 void SocketTransport::deliver_held() noexcept {
   while (held_ && !paused_ && !closing_) {
-    Bytes data = held_->take_piece(held_->size());
-    if (held_->empty()) held_.reset();
+    Bytes data = held_.take_piece(held_.size());
     call_protocol([&](Protocol& protocol) { protocol.data_received(std::move(data)); });
   }
   if (paused_ || closing_) return;
-  if (std::exchange(end_held_, false)) {
-    peer_ended_ = false;
+  if (end_held_) {
+    end_held_ = peer_ended_ = false;
     on_peer_end();
   }
   arm_receive();
 }
 
 void SocketTransport::on_buffer_pressure() noexcept {
-  loop_.stats().copied_under_pressure +=
-      (held_ ? held_->copy_out() : 0) + queue_.copy_out(sending_pieces_);
+  loop_.stats().copied_under_pressure += held_.copy_out() + queue_.copy_out(sending_pieces_);
   if (protocol_ && !silent_) protocol_->relieve_buffer_pressure();
 }
 
@@ -222,7 +217,7 @@ void SocketTransport::close() noexcept {
   if (closing_) return;
   closing_ = true;
   if (queue_.empty()) ++writes_after_loss_;
-  held_.reset();
+  held_.clear();
   BufferWaiter::unlink();
   loop_.schedule(*this);
 }
@@ -232,7 +227,7 @@ void SocketTransport::force_close(Failure failure) noexcept {
   failure_ = std::move(failure);
   closing_ = dropping_ = true;
   ++writes_after_loss_;
-  held_.reset();
+  held_.clear();
   BufferWaiter::unlink();
   if (!send_.in_flight()) queue_.clear();
   loop_.schedule(*this);
@@ -241,7 +236,8 @@ void SocketTransport::force_close(Failure failure) noexcept {
 /// Makes both operations end soon. close(2) would do neither: they hold the socket.
 void SocketTransport::end_operations() noexcept {
   if (!receive_.in_flight() && !send_.in_flight()) return;
-  if (!std::exchange(shut_, true)) {
+  if (!shut_) {
+    shut_ = true;
     static_cast<void>(shutdown_socket(socket_.get(), SHUT_RDWR));
   }
   loop_.cancel(receive_);
@@ -265,7 +261,7 @@ void SocketTransport::proceed_closing() noexcept {
 void SocketTransport::finish() noexcept {
   ended_ = true;
   queue_.clear();
-  EndOfTurn::unlink();
+  loop_.forget_end_of_turn(*this);
   LoopResource::unlink();
   socket_.reset();
   ++loop_.stats().connections_closed;
@@ -280,7 +276,7 @@ void SocketTransport::on_loop_close() noexcept {
   if (!closing_) warn_resource("loop is closed");
   silent_ = made_ = closing_ = dropping_ = true;
   protocol_.reset();
-  held_.reset();
+  held_.clear();
   BufferWaiter::unlink();
   if (!send_.in_flight()) queue_.clear();
   proceed_closing();

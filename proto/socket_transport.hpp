@@ -15,6 +15,7 @@
 #include <memory>
 
 #include <pelton/engine/chain.hpp>
+#include <pelton/engine/frame_pool.hpp>
 #include <pelton/engine/loop.hpp>
 #include <pelton/engine/socket.hpp>
 #include <pelton/proto/flow_control.hpp>
@@ -24,13 +25,18 @@ namespace pelton {
 
 namespace detail {
 struct SendBatch;
-}
+/// What fills up the last word of Transport, which as a member would take a word of its own.
+struct SocketHolder {
+  OwnedFd socket_;
+};
+}  // namespace detail
 
 class SocketTransport final : public Transport,
-                              private Runnable,
-                              private EndOfTurn,
+                              public detail::PooledMemory,
+                              private detail::SocketHolder,
                               private LoopResource,
-                              private BufferWaiter {
+                              private BufferWaiter,
+                              private Runnable {
  public:
   /// Opens a transport on a connected, stream socket: connection_made comes in the next turn,
   /// then reading starts. The transport keeps itself alive until connection_lost.
@@ -107,34 +113,36 @@ class SocketTransport final : public Transport,
   template <class Call>
   void call_protocol(Call&& call) noexcept;
 
+  // A message touches what comes first, and little of the rest. The first seven flags fill up the
+  // last word of Runnable.
+  bool paused_ = false;
+  bool closing_ = false;
+  bool eof_requested_ = false;
+  bool receive_rests_ = false;  ///< memory was short: not to be armed for a while
+  bool send_rests_ = false;
+  bool send_short_ = false;      ///< the last send ended before its last byte
+  bool made_ : 1 = false;        ///< connection_made was called
+  bool dropping_ : 1 = false;    ///< the queue is not sent any more
+  bool silent_ : 1 = false;      ///< the loop closes: no more calls to the protocol
+  bool peer_ended_ : 1 = false;  ///< a receive returned 0
+  bool end_held_ : 1 = false;    ///< peer_ended_ is not told yet, for held data comes first
+  bool shut_ : 1 = false;        ///< shutdown(2) was called for both directions
+  bool ended_ : 1 = false;
   Loop& loop_;
-  OwnedFd socket_;
-  mutable std::unique_ptr<SocketAddress> peer_;  ///< once asked for, it is known to the end
   Ref<Protocol> protocol_;
   Op receive_{receive_kind, this};
   Op send_{send_kind, this};
-  std::unique_ptr<Chain> held_;  ///< received while paused; null where nothing is held
-  Chain queue_;                  ///< to be sent; the first sending_pieces_ are with the kernel
-  detail::SendBatch* batch_ = nullptr;
-  WriteFlow flow_;
-  Failure failure_;
+  Chain queue_;                    ///< to be sent; the first sending_pieces_ are with the kernel
   std::size_t sending_bytes_ = 0;  ///< that the send in flight, or the last one, was to send
+  [[no_unique_address]] WriteFlow flow_;  // the next two fill up its last word
+  std::uint8_t writes_after_loss_ = 0;    ///< as many as matter
   std::uint32_t sending_pieces_ = 0;
-  std::uint32_t writes_after_loss_ = 0;
-  bool made_ = false;  ///< connection_made was called
-  bool paused_ = false;
-  bool peer_ended_ = false;     ///< a receive returned 0
-  bool end_held_ = false;       ///< peer_ended_ is not told yet, for held data comes first
-  bool receive_rests_ = false;  ///< memory was short: not to be armed for a while
-  bool send_rests_ = false;
-  bool send_short_ = false;  ///< the last send ended before its last byte
-  bool eof_requested_ = false;
-  bool closing_ = false;
-  bool dropping_ = false;  ///< the queue is not sent any more
-  bool shut_ = false;      ///< shutdown(2) was called for both directions
-  bool silent_ = false;    ///< the loop closes: no more calls to the protocol
-  bool ended_ = false;
+  detail::SendBatch* batch_ = nullptr;
+  Chain held_;  ///< received while paused
+  Failure failure_;
+  mutable std::unique_ptr<SocketAddress> peer_;  ///< once asked for, it is known to the end
 };
+static_assert(sizeof(SocketTransport) == 216);
 
 /// Calls the protocol; what it throws is a fatal error of the connection, as in asyncio.
 template <class Call>

@@ -20,7 +20,7 @@ Task<StreamPair> make_streams(OwnedFd socket, std::size_t limit) {
   StreamReader reader(limit);
   auto protocol = make_ref<StreamReaderProtocol>(loop, reader);
   auto transport = SocketTransport::open(loop, std::move(socket), protocol);
-  StreamWriter writer(transport, protocol, reader.core());
+  StreamWriter writer(transport, protocol);
   while (!protocol->transport() && !protocol->lost()) co_await sleep(Duration::zero());
   co_return StreamPair(std::move(reader), std::move(writer));
 }

@@ -7,6 +7,8 @@
 // Thread rule: the loop's thread only.
 #pragma once
 
+#include <memory>
+
 #include <pelton/engine/chain.hpp>
 #include <pelton/engine/frame_pool.hpp>
 #include <pelton/engine/waiter.hpp>
@@ -55,14 +57,15 @@ class ReaderCore final : public RefCounted, public PooledMemory {
   void wake_waiter() noexcept;
   void resume_transport() noexcept;
 
-  Chain buffer_;
-  Failure exception_;
-  Ref<Transport> transport_;
-  ReadOperation* waiter_ = nullptr;
-  std::size_t limit_;
-  bool eof_ = false;
+  bool eof_ = false;  // these two fill up RefCounted's last word
   bool paused_ = false;
+  Chain buffer_;
+  ReadOperation* waiter_ = nullptr;
+  Failure exception_;
+  std::size_t limit_;
+  Ref<Transport> transport_;
 };
+static_assert(sizeof(ReaderCore) == 56);
 
 }  // namespace detail
 }  // namespace pelton

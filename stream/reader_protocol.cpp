@@ -9,12 +9,41 @@ namespace {
 
 constexpr const char* handler_failed_text = "Unhandled exception in client_connected_cb";
 
+/// The task of a server's connection: it reports what its coroutine raised, and closes where that
+/// did not end by itself, as a done callback would in the turn after.
+class HandlerTask final : public TaskState<void> {
+ public:
+  HandlerTask(Loop& loop, Task<> coroutine, Ref<Transport> transport) noexcept
+      : TaskState<void>(loop, std::move(coroutine)), transport_(std::move(transport)) {}
+
+ private:
+  void on_finished() override {
+    if (!cancelled() && !failure_) return;
+    future_loop().call_soon([self = Ref<HandlerTask>(this)] { self->settle(); });
+  }
+  void settle() {
+    if (!cancelled()) {
+      future_loop().call_exception_handler({handler_failed_text, exception().exception()});
+    }
+    transport_->close();
+  }
+
+  Ref<Transport> transport_;
+};
+
+/// Calls `visit` for each waiter of `list` that is a `Kind`.
+template <class Kind, class Visit>
+void for_each_of(WaitList& list, Visit visit) noexcept {
+  list.for_each([&](Waiter& waiter) {
+    if (auto* const one = dynamic_cast<Kind*>(&waiter)) visit(*one);
+  });
+}
+
 }  // namespace
 
 StreamReaderProtocol::StreamReaderProtocol(Loop& loop, StreamReader reader,
-                                           const detail::ConnectionHandler* handler,
                                            detail::ServerCore* owner)
-    : loop_(loop), reader_(reader.core()), handler_(handler), owner_(owner) {}
+    : reader_(reader.core()), loop_(loop), owner_(owner) {}
 
 StreamReaderProtocol::~StreamReaderProtocol() {
   if (owner_ && linked()) owner_->detach(*this);
@@ -23,31 +52,21 @@ StreamReaderProtocol::~StreamReaderProtocol() {
 void StreamReaderProtocol::connection_made(Transport& transport) {
   transport_ = Ref<Transport>(&transport);
   reader_->set_transport(transport_);
-  if (handler_) start_handler();
+  if (owner_) start_handler();
 }
 
 void StreamReaderProtocol::start_handler() {
   const Ref<Transport> transport = transport_;  // what a plain handler calls may let go of it
   try {
-    StreamWriter writer(transport, Ref<StreamReaderProtocol>(this), reader_);
-    Task<> task = (*handler_)(StreamReader(reader_), std::move(writer));
-    if (task.valid()) watch(loop_.create_task(std::move(task)));
+    StreamWriter writer(transport, Ref<StreamReaderProtocol>(this));
+    Task<> task = owner_->handler()(StreamReader(reader_), std::move(writer));
+    if (task.valid()) {
+      loop_.start_task(*make_ref<HandlerTask>(loop_, std::move(task), transport));
+    }
   } catch (...) {  // a plain handler; a coroutine's body has not begun
     loop_.call_exception_handler({handler_failed_text, std::current_exception()});
     transport->close();
   }
-}
-
-/// Reports what the handler's coroutine raised, and closes where it did not end by itself.
-void StreamReaderProtocol::watch(const TaskHandle<>& task) {
-  task.add_done_callback([task, transport = transport_, loop = &loop_] {
-    if (!task.cancelled()) {
-      const Failure& failure = task.exception();
-      if (!failure) return;
-      loop->call_exception_handler({handler_failed_text, failure.exception()});
-    }
-    transport->close();
-  });
 }
 
 bool StreamReaderProtocol::eof_received() {
@@ -62,11 +81,10 @@ void StreamReaderProtocol::connection_lost(const Failure& failure) {
     reader_->feed_eof();
   }
   if (!std::exchange(lost_, true)) failure_ = failure;
-  wake_all(closing_);
-  while (Waiter* waiter = draining_.pop_front()) {
-    static_cast<detail::DrainAwaiter*>(waiter)->failure_ = failure;
-    waiter->wake();
-  }
+  for_each_of<detail::ClosedAwaiter>(waiting_, [](Waiter& waiter) { waiter.wake(); });
+  for_each_of<detail::DrainWait>(waiting_, [](detail::DrainWait& wait) {
+    wait.end_with(detail::DrainWait::End::lost_meanwhile);
+  });
   reader_->drop_transport();
   transport_.reset();
   if (owner_ && linked()) owner_->detach(*this);
@@ -79,70 +97,63 @@ void StreamReaderProtocol::pause_writing() {
 
 void StreamReaderProtocol::resume_writing() {
   writing_paused_ = false;  // it may be so already: the transport had another protocol before
-  wake_all(draining_);
+  for_each_of<detail::DrainWait>(
+      waiting_, [](detail::DrainWait& wait) { wait.end_with(detail::DrainWait::End::writable); });
 }
 
 namespace detail {
+namespace {
+
+Failure connection_lost_failure() {
+  return Failure(std::make_exception_ptr(ConnectionResetError("Connection lost")));
+}
+
+}  // namespace
 
 // --- drain ---
 
-DrainAwaiter::DrainAwaiter(StreamReaderProtocol& protocol, const ReaderCore* reader,
-                           const Transport* transport) noexcept
-    : protocol_(&protocol), reader_(reader), transport_(transport) {}
+DrainWait::DrainWait(StreamReaderProtocol& protocol) noexcept : protocol_(&protocol) {}
 
-bool DrainAwaiter::await_ready() noexcept {
-  if (reader_ && reader_->exception()) {
-    failure_ = reader_->exception();
-    return true;
-  }
-  // A turn passes, so that a loop of write() and drain() comes to see the loss.
-  if (transport_ && transport_->is_closing()) {
-    yielding_ = true;
-    return false;
-  }
-  return settle();
-}
+DrainWait::~DrainWait() = default;
 
-/// True if nothing is left to wait for: the connection is lost, or writing is not paused.
-bool DrainAwaiter::settle() noexcept {
-  settled_ = true;
-  lost_ = protocol_->lost_;
-  return lost_ || !protocol_->writing_paused_;
-}
-
-void DrainAwaiter::await_suspend(std::coroutine_handle<> coroutine) noexcept {
+void DrainWait::begin(std::coroutine_handle<> coroutine, bool yields) noexcept {
   park(coroutine);
-  if (yielding_) {
+  if (yields) {
     wake();
   } else {
-    protocol_->draining_.push_back(*this);
+    protocol_->waiting_.push_back(*this);
   }
 }
 
-bool DrainAwaiter::still_waiting() noexcept {
-  if (settled_) return false;  // woken by low water or by the loss
-  if (settle()) return false;
-  protocol_->draining_.push_back(*this);
-  return true;
+bool DrainWait::still_waiting() noexcept {
+  if (end_ != End::none) return false;
+  // A turn has passed since drain() found the transport closing.
+  if (protocol_->lost_) {
+    end_ = End::lost_before;
+  } else if (!protocol_->writing_paused_) {
+    end_ = End::writable;
+  } else {
+    protocol_->waiting_.push_back(*this);
+  }
+  return end_ == End::none;
 }
 
-Failure DrainAwaiter::outcome() {
+Failure DrainWait::outcome() {
   check_cancelled();
-  if (failure_) return failure_;
-  if (lost_) {
-    return Failure(std::make_exception_ptr(ConnectionResetError("Connection lost")));
-  }
-  return {};
+  if (end_ == End::lost_meanwhile) return protocol_->failure_;
+  return end_ == End::lost_before ? connection_lost_failure() : Failure();
 }
 
-void DrainAwaiter::await_resume() {
-  if (const Failure failure = outcome()) failure.raise();
+void DrainAwaiter::await_suspend(std::coroutine_handle<> coroutine) {
+  wait_ = std::make_unique<DrainWait>(protocol_);
+  // Where it is closing, a turn passes, so that a loop of write() and drain() sees the loss.
+  wait_->begin(coroutine, transport_ && transport_->is_closing());
 }
 
-Result<void> TryDrainAwaiter::await_resume() {
-  const Failure failure = outcome();
-  if (failure) return std::unexpected(failure.code());
-  return {};
+Failure DrainAwaiter::outcome_of_trouble() const {
+  if (wait_) return wait_->outcome();
+  if (transport_ && protocol_.reader()->exception()) return protocol_.reader()->exception();
+  return connection_lost_failure();
 }
 
 // --- wait_closed ---
@@ -153,7 +164,7 @@ bool ClosedAwaiter::await_ready() const noexcept { return protocol_->lost_; }
 
 void ClosedAwaiter::await_suspend(std::coroutine_handle<> coroutine) noexcept {
   park(coroutine);
-  protocol_->closing_.push_back(*this);
+  protocol_->waiting_.push_back(*this);
 }
 
 void ClosedAwaiter::await_resume() {

@@ -29,32 +29,58 @@ class ServerCore;
 /// A coroutine handler yields its Task, a plain one an invalid Task.
 using ConnectionHandler = std::function<Task<>(StreamReader, StreamWriter)>;
 
-/// Waits while writing is paused.
-class DrainAwaiter : public Waiter {
+/// The wait of a drain() that has to: it comes from the frame pool, for most need none.
+class DrainWait final : public Waiter, public PooledMemory {
  public:
-  explicit DrainAwaiter(StreamReaderProtocol& protocol, const ReaderCore* reader,
-                        const Transport* transport) noexcept;
-  [[nodiscard]] bool await_ready() noexcept;
-  void await_suspend(std::coroutine_handle<> coroutine) noexcept;
-  /// \throws what the reader failed with, ConnectionResetError("Connection lost"), Cancelled.
-  void await_resume();
-
- protected:
+  explicit DrainWait(StreamReaderProtocol& protocol) noexcept;
+  ~DrainWait() override;
+  /// \param yields  The transport is closing: a turn passes before it is asked what to wait for.
+  void begin(std::coroutine_handle<> coroutine, bool yields) noexcept;
   /// What drain() raises; empty if it does not. \throws Cancelled
   [[nodiscard]] Failure outcome();
 
- private:
-  friend class pelton::StreamReaderProtocol;
-  bool still_waiting() noexcept override;
-  [[nodiscard]] bool settle() noexcept;
+  enum class End : std::uint8_t { none, writable, lost_before, lost_meanwhile };
+  void end_with(End end) noexcept {
+    end_ = end;
+    wake();
+  }
 
+ private:
+  bool still_waiting() noexcept override;
+
+  End end_ = End::none;
   Ref<StreamReaderProtocol> protocol_;
-  const ReaderCore* reader_;    ///< held by the protocol
-  const Transport* transport_;  ///< held by the writer
-  Failure failure_;             ///< of the reader, or what the connection was lost with meanwhile
-  bool lost_ = false;           ///< before the wait
-  bool yielding_ = false;       ///< the transport is closing: a turn passes first
-  bool settled_ = false;
+};
+
+/// Waits while writing is paused.
+class DrainAwaiter {
+ public:
+  /// \param transport  of a writer, which holds it; null for the wait below the writer, which asks
+  ///     neither it nor the reader.
+  DrainAwaiter(StreamReaderProtocol& protocol, const Transport* transport) noexcept
+      : protocol_(protocol), transport_(transport) {}
+  DrainAwaiter(const DrainAwaiter&) = delete;
+  DrainAwaiter& operator=(const DrainAwaiter&) = delete;
+  [[nodiscard]] bool await_ready() const noexcept;
+  void await_suspend(std::coroutine_handle<> coroutine);
+  /// \throws what the reader failed with, ConnectionResetError("Connection lost"), Cancelled.
+  void await_resume() {
+    if (const Failure failure = outcome()) failure.raise();
+  }
+
+ protected:
+  /// What drain() raises; empty if it does not. \throws Cancelled
+  [[nodiscard]] Failure outcome() const {
+    return wait_ || must_fail() ? outcome_of_trouble() : Failure();
+  }
+
+ private:
+  [[nodiscard]] bool must_fail() const noexcept;
+  [[nodiscard]] Failure outcome_of_trouble() const;
+
+  StreamReaderProtocol& protocol_;
+  const Transport* transport_;
+  std::unique_ptr<DrainWait> wait_;  ///< null where there was nothing to wait for
 };
 
 /// drain() as a code.
@@ -62,7 +88,10 @@ class TryDrainAwaiter final : public DrainAwaiter {
  public:
   using DrainAwaiter::DrainAwaiter;
   /// \throws Cancelled only
-  [[nodiscard]] Result<void> await_resume();
+  [[nodiscard]] Result<void> await_resume() {
+    if (const Failure failure = outcome()) return std::unexpected(failure.code());
+    return {};
+  }
 };
 
 /// Waits for connection_lost.
@@ -78,15 +107,21 @@ class ClosedAwaiter final : public Waiter {
   Ref<StreamReaderProtocol> protocol_;
 };
 
+/// What fills up the last word of Protocol, which as members would take a word of their own.
+struct ProtocolMarks {
+  bool writing_paused_ = false;
+  bool lost_ = false;
+};
+
 }  // namespace detail
 
 class StreamReaderProtocol final : public Protocol,
                                    public detail::PooledMemory,
+                                   private detail::ProtocolMarks,
                                    public ListNode<StreamReaderProtocol> {
  public:
-  /// \param handler  null for a client's connection; lives in `owner`, which the protocol holds.
+  /// \param owner  The server whose handler is started; null for a client's connection.
   explicit StreamReaderProtocol(Loop& loop, StreamReader reader,
-                                const detail::ConnectionHandler* handler = nullptr,
                                 detail::ServerCore* owner = nullptr);
   ~StreamReaderProtocol() override;
 
@@ -107,28 +142,38 @@ class StreamReaderProtocol final : public Protocol,
   [[nodiscard]] const Failure& failure() const noexcept { return failure_; }
   /// drain()'s wait below the writer. Counterpart: FlowControlMixin._drain_helper.
   [[nodiscard]] detail::DrainAwaiter drain_helper() noexcept {
-    return detail::DrainAwaiter(*this, nullptr, nullptr);
+    return detail::DrainAwaiter(*this, nullptr);
   }
   [[nodiscard]] detail::ClosedAwaiter wait_closed() noexcept {
     return detail::ClosedAwaiter(*this);
   }
 
  private:
-  friend class detail::DrainAwaiter;
+  friend class detail::DrainWait;
   friend class detail::ClosedAwaiter;
   void start_handler();
-  void watch(const TaskHandle<>& task);
 
-  Loop& loop_;
   Ref<detail::ReaderCore> reader_;
+  Loop& loop_;
   Ref<Transport> transport_;
-  const detail::ConnectionHandler* handler_;
   Ref<detail::ServerCore> owner_;
-  WaitList draining_;
-  WaitList closing_;
+  WaitList waiting_;  ///< drain() and wait_closed(), in the order of their coming
   Failure failure_;
-  bool writing_paused_ = false;
-  bool lost_ = false;
 };
+static_assert(sizeof(StreamReaderProtocol) == 88);
+
+namespace detail {
+
+inline bool DrainAwaiter::must_fail() const noexcept {
+  return protocol_.lost() || (transport_ && protocol_.reader()->exception());
+}
+
+inline bool DrainAwaiter::await_ready() const noexcept {
+  if (!transport_) return protocol_.lost() || !protocol_.writing_paused();
+  if (protocol_.reader()->exception()) return true;
+  return !transport_->is_closing() && (protocol_.lost() || !protocol_.writing_paused());
+}
+
+}  // namespace detail
 
 }  // namespace pelton

@@ -6,28 +6,30 @@ namespace {
 
 constexpr std::size_t piece_bytes_max = 256 * 1024;
 
-/// One direction, to the end of its stream. Ends with the error that stopped it, if one did.
-Task<std::error_code> pump(StreamReader& from, StreamWriter& to, std::uint64_t& bytes) {
+/// One direction, to the end of its stream. Its failure goes to `error` and ends both connections,
+/// so the other direction ends too. One coroutine with few locals: two of them live as long as the
+/// connections do.
+Task<> pump(StreamPair& from, StreamPair& to, std::uint64_t& bytes, std::error_code& error) {
   for (;;) {
-    Result<Bytes> piece = co_await from.try_read_piece(piece_bytes_max);
-    if (!piece) co_return piece.error();
-    if (piece->empty()) break;
-    bytes += piece->size();
-    to.write(std::move(*piece));
-    const Result<void> drained = co_await to.try_drain();
-    if (!drained) co_return drained.error();
+    {
+      Result<Bytes> piece = co_await from.reader.try_read_piece(piece_bytes_max);
+      if (!piece) error = piece.error();
+      if (!piece || piece->empty()) break;
+      bytes += piece->size();
+      to.writer.write(std::move(*piece));
+    }
+    const Result<void> drained = co_await to.writer.try_drain();
+    if (!drained) {
+      error = drained.error();
+      break;
+    }
   }
-  if (!to.is_closing()) to.write_eof();
-  co_return std::error_code();
-}
-
-/// A pump as a task; its failure ends both connections, so the other pump ends too.
-Task<> run_pump(StreamReader& from, StreamWriter& to, StreamWriter& back, std::uint64_t& bytes,
-                std::error_code& error) {
-  error = co_await pump(from, to, bytes);
-  if (!error) co_return;
-  to.transport().abort();
-  back.transport().abort();
+  if (error) {
+    to.writer.transport().abort();
+    from.writer.transport().abort();
+  } else if (!to.writer.is_closing()) {
+    to.writer.write_eof();
+  }
 }
 
 /// Closes a writer however its scope is left.
@@ -50,6 +52,7 @@ class Ending {
   Ending(const Ending&) = delete;
   Ending& operator=(const Ending&) = delete;
   ~Ending() { task_.state()->destroy(); }
+  [[nodiscard]] const TaskHandle<>& task() const noexcept { return task_; }
 
  private:
   TaskHandle<> task_;
@@ -62,12 +65,10 @@ Task<RelayResult> relay(StreamPair first, StreamPair second) {
   const Closing close_first(first.writer);
   const Closing close_second(second.writer);
   // The second direction is a task of its own; this one runs the first.
-  const TaskHandle<> backward = Loop::running().create_task(run_pump(
-      second.reader, first.writer, second.writer, result.bytes_from_second, result.error_second));
-  const Ending end_backward(backward);
-  co_await run_pump(first.reader, second.writer, first.writer, result.bytes_from_first,
-                    result.error_first);
-  co_await backward;
+  const Ending backward(Loop::running().create_task(
+      pump(second, first, result.bytes_from_second, result.error_second)));
+  co_await pump(first, second, result.bytes_from_first, result.error_first);
+  co_await backward.task();
   co_return result;
 }
 

@@ -49,7 +49,7 @@ void ServerCore::start_serving() {
 void ServerCore::on_accept(OwnedFd socket) noexcept {
   try {
     auto protocol = make_ref<StreamReaderProtocol>(
-        loop_, StreamReader(make_ref<ReaderCore>(options_.limit)), &handler_, this);
+        loop_, StreamReader(make_ref<ReaderCore>(options_.limit)), this);
     connections_.push_back(*protocol);
     ++connection_count_;
     SocketTransport::open(loop_, std::move(socket), protocol);

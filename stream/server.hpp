@@ -49,6 +49,7 @@ class ServerCore final : public RefCounted {
   void detach(StreamReaderProtocol& protocol) noexcept;
 
   [[nodiscard]] Loop& loop() const noexcept { return loop_; }
+  [[nodiscard]] const ConnectionHandler& handler() const noexcept { return handler_; }
   [[nodiscard]] bool closed() const noexcept { return closed_; }
   [[nodiscard]] bool serving() const noexcept { return serving_; }
   [[nodiscard]] std::vector<int> sockets() const;

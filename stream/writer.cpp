@@ -5,18 +5,14 @@
 
 namespace pelton {
 
-StreamWriter::StreamWriter(Ref<Transport> transport, Ref<StreamReaderProtocol> protocol,
-                           Ref<detail::ReaderCore> reader) noexcept
-    : transport_(std::move(transport)),
-      protocol_(std::move(protocol)),
-      reader_(std::move(reader)) {}
+StreamWriter::StreamWriter(Ref<Transport> transport, Ref<StreamReaderProtocol> protocol) noexcept
+    : transport_(std::move(transport)), protocol_(std::move(protocol)) {}
 
 StreamWriter& StreamWriter::operator=(StreamWriter&& other) noexcept {
   if (this == &other) return *this;
   let_go();
   transport_ = std::move(other.transport_);
   protocol_ = std::move(other.protocol_);
-  reader_ = std::move(other.reader_);
   return *this;
 }
 
@@ -31,7 +27,7 @@ void StreamWriter::let_go() noexcept {
 
 std::string StreamWriter::to_string() const {
   std::string text = "<StreamWriter transport=<Transport>";
-  if (reader_) text += " reader=" + StreamReader(reader_).to_string();
+  if (protocol_) text += " reader=" + StreamReader(protocol_->reader()).to_string();
   return text + ">";
 }
 

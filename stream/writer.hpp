@@ -16,9 +16,8 @@ namespace pelton {
 
 class StreamWriter {
  public:
-  /// \param reader  may be null; drain() raises its exception.
-  StreamWriter(Ref<Transport> transport, Ref<StreamReaderProtocol> protocol,
-               Ref<detail::ReaderCore> reader) noexcept;
+  /// drain() raises the exception of the protocol's reader.
+  StreamWriter(Ref<Transport> transport, Ref<StreamReaderProtocol> protocol) noexcept;
   StreamWriter(StreamWriter&&) noexcept = default;
   StreamWriter& operator=(StreamWriter&& other) noexcept;
   ~StreamWriter();
@@ -52,12 +51,10 @@ class StreamWriter {
 
   /// Waits while more than the high-water mark is unsent, until the low-water mark is reached.
   /// \throws what the reader failed with; ConnectionResetError "Connection lost"; Cancelled.
-  [[nodiscard]] detail::DrainAwaiter drain() noexcept {
-    return detail::DrainAwaiter(*protocol_, reader_.get(), transport_.get());
-  }
+  [[nodiscard]] detail::DrainAwaiter drain() noexcept { return {*protocol_, transport_.get()}; }
   /// drain() with a code for an error. \throws Cancelled only.
   [[nodiscard]] detail::TryDrainAwaiter try_drain() noexcept {
-    return detail::TryDrainAwaiter(*protocol_, reader_.get(), transport_.get());
+    return {*protocol_, transport_.get()};
   }
 
   /// Sends what is queued, then closes the connection. Idempotent; returns at once.
@@ -82,7 +79,6 @@ class StreamWriter {
 
   Ref<Transport> transport_;
   Ref<StreamReaderProtocol> protocol_;
-  Ref<detail::ReaderCore> reader_;
 };
 
 /// What opens a connection returns.

@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include <future>
 #include <ostream>
 #include <string>
 #include <type_traits>
@@ -172,4 +173,27 @@ TEST_CASE("describe has words for any exception") {
   CHECK(describe(std::make_exception_ptr(std::runtime_error("x"))) == "x");
   CHECK(describe(std::make_exception_ptr(Cancelled())) == "Cancelled");
   CHECK(describe(std::make_exception_ptr(42)) == "unknown exception");
+}
+
+TEST_CASE("a failure keeps the code of any category, copied, moved and assigned") {
+  const std::error_code codes[] = {errno_code(ECONNRESET),
+                                   errno_code(1),
+                                   errno_code(4095),
+                                   std::make_error_code(std::errc::broken_pipe),
+                                   std::error_code(-5, std::system_category()),
+                                   std::make_error_code(std::future_errc::no_state)};
+  for (const std::error_code& code : codes) {
+    CAPTURE(code.message());
+    const Failure failure(code);
+    Failure copy(failure);
+    Failure assigned(std::make_exception_ptr(std::runtime_error("before")));
+    assigned = copy;
+    const Failure moved(std::move(copy));
+    for (const Failure* each : {&failure, static_cast<const Failure*>(&assigned), &moved}) {
+      CHECK(bool(*each));
+      CHECK(each->code() == code);
+      CHECK(each->message() == code.message());
+      CHECK(each->exception() != nullptr);
+    }
+  }
 }

@@ -278,8 +278,9 @@ TEST_CASE("everyone who waits for a buffer is called although few buffers are th
 }
 
 TEST_CASE("end-of-turn work runs once per request, before the loop waits") {
-  struct Work final : pelton::EndOfTurn {
+  struct Work final : pelton::LoopResource {
     explicit Work(std::vector<int>& steps) : order(steps) {}
+    void on_loop_close() noexcept override {}
     void on_end_of_turn() noexcept override { order.push_back(9); }
     std::vector<int>& order;
   };

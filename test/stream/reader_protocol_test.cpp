@@ -21,7 +21,7 @@ struct Connection {
       : reader(loop.reader(limit)), protocol(make_ref<StreamReaderProtocol>(loop.loop(), reader)) {
     transport->set_protocol(protocol);
     protocol->connection_made(*transport);
-    writer.emplace(transport, protocol, reader.core());
+    writer.emplace(transport, protocol);
   }
   ~Connection() {
     if (!protocol->lost()) protocol->connection_lost(nullptr);

@@ -173,7 +173,7 @@ TEST_CASE("what is relayed lies in the receive buffers still") {
   protocol->connection_made(*transport);
   const auto main = [&]() -> Task<> {
     StreamPair first = co_await open_connection(std::move(sockets.first));
-    StreamPair second(back, StreamWriter(transport, protocol, back.core()));
+    StreamPair second(back, StreamWriter(transport, protocol));
     left.send(pattern(100'000));
     left.end_writing();
     back.feed_eof();
