@@ -100,7 +100,8 @@ class Server:
         if self.name == "working":
             return [sys.executable, "-c", WORKING_ECHO], r"listening on \S+:(\d+)"
         if self.name == "epoll_echo":
-            return [need(self.arguments.bin / "epoll_echo"), "--port", "0"], r"listening on \S+:(\d+)"
+            echo = need(self.arguments.bin / "epoll_echo")
+            return [echo, "--port", "0"], r"listening on \S+:(\d+)"
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             port = str(probe.getsockname()[1])
