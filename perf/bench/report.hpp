@@ -11,7 +11,7 @@ namespace pelton::bench {
 
 /// A few lines, each with its newline.
 [[nodiscard]] std::string summary(const Options& options, const Outcome& outcome);
-/// One JSON object on one line; perf/README.md describes its fields.
+/// One JSON object on one line; README.md describes its fields.
 [[nodiscard]] std::string to_json(const Options& options, const Outcome& outcome);
 /// What makes the figures doubtful, a line each without a newline; empty where nothing does.
 [[nodiscard]] std::vector<std::string> warnings(const Options& options, const Outcome& outcome);

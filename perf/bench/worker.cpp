@@ -3,6 +3,9 @@
 
 #include <sys/prctl.h>
 
+#include <algorithm>
+#include <bit>
+
 #include <pelton/engine/task_group.hpp>
 
 #include "perf/bench/run.hpp"
@@ -18,6 +21,24 @@ constexpr auto answer_poll = std::chrono::milliseconds(1);
 constexpr auto grace = std::chrono::seconds(1);  // for requests that were due and are late
 constexpr auto close_patience = std::chrono::seconds(2);
 constexpr auto line_interval = std::chrono::seconds(1);
+
+/// Receive buffers as large as the answers that come at once on a connection, and one for each
+/// connection where that is possible: a receive that finds none must be armed anew.
+LoopOptions loop_options(const Options& options, unsigned links) {
+  constexpr std::size_t buffer_bytes_min = 1024;
+  constexpr std::size_t memory_bytes_max = 64 * 1024 * 1024;
+  LoopOptions loop;
+  loop.busy_poll = options.busy_poll;
+  if (options.mode != Mode::stream) {
+    const std::size_t answers_bytes = options.size * options.pipeline;
+    loop.buffer_bytes =
+        std::clamp(std::bit_ceil(answers_bytes), buffer_bytes_min, loop.buffer_bytes);
+  }
+  const auto count_max = static_cast<unsigned>(memory_bytes_max / loop.buffer_bytes);
+  loop.buffer_count =
+      std::clamp(std::bit_ceil(2 * links), loop.buffer_count, std::min(count_max, 32768U));
+  return loop;
+}
 
 Duration to_duration(double seconds) {
   return std::chrono::duration_cast<Duration>(Seconds(seconds));
@@ -62,9 +83,7 @@ Worker::Worker(Run& run, unsigned number, unsigned links)
 void Worker::run() noexcept {
   prctl(PR_SET_TIMERSLACK, 1UL);  // ns: requests of an open loop leave when they are due
   try {
-    LoopOptions options;
-    options.busy_poll = run_.options().busy_poll;
-    Loop loop(options);
+    Loop loop(loop_options(run_.options(), links_));
     const Presence presence(*this, loop);
     const TaskHandle<> main_task = loop.create_task(main());
     main_ = main_task;
