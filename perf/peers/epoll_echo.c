@@ -2,8 +2,8 @@
 //
 // One thread, level-triggered, non-blocking sockets. It blocks in epoll_wait (never spins),
 // receives once per readiness event, sends at once, and only where the socket is full keeps the
-// rest and waits for room, reading nothing meanwhile. perf/echo_compare.py holds pelton-echo's
-// latency against it.
+// rest and waits for room, reading nothing meanwhile. scripts/bench.sh holds pelton-echo
+// against it.
 //
 // Neighbours: peer_common.c (command line, listener, signals), uring_echo.c (the same, on
 // io_uring).

@@ -2,7 +2,7 @@
 //
 // One thread, one ring: multishot accept, multishot receive from one ring of provided buffers,
 // sends out of those same buffers (no copy), one kernel entry per batch of completions. It is
-// the yardstick that perf/echo_compare.py holds pelton-echo against, so it does everything a
+// the yardstick that scripts/bench.sh holds pelton-echo against, so it does everything a
 // correct server must (short sends, exhausted buffers, EOF, resets, full tables) and no more.
 // It puts no cap on the buffers one connection may hold: it is a yardstick, not for deployment.
 //
