@@ -138,6 +138,7 @@ void BufferGroup::give_back(detail::BytesOwner& owner) noexcept {
 }
 
 void BufferGroup::commit() noexcept {
+  committed_most_ = offered_most_;
   if (free_count_ == 0 || offered_ >= offered_most_) return;
   while (free_count_ > 0 && offered_ < offered_most_) offer(free_[--free_count_]);
   std::atomic_ref(table_->tail).store(tail_, std::memory_order_release);

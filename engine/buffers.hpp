@@ -87,10 +87,12 @@ class BufferGroup {
   /// Offers free buffers until the kernel has `offered_most()`; the loop calls it before each
   /// enter.
   void commit() noexcept;
-  /// The kernel had none left: from now on it is offered more at a time.
-  /// \return false if it was offered all there are already.
+  /// The kernel had none left: from the next commit on it is offered more at a time.
+  /// \return false if there are no others to offer.
   bool on_exhausted() noexcept {
-    if (offered_most_ == options_.count) return false;
+    // Each of a crowd of receives says so; one growth is the answer to all of them.
+    if (offered_most_ != committed_most_) return true;
+    if (free_count_ == 0 || offered_most_ == options_.count) return false;
     offered_most_ *= 2;
     return true;
   }
@@ -145,8 +147,9 @@ class BufferGroup {
   unsigned free_count_ = 0;
   unsigned offered_ = 0;  ///< that the kernel has
   unsigned offered_most_ = 0;
-  std::uint16_t tail_ = 0;  ///< of the table
-  unsigned available_ = 0;  ///< free or offered
+  unsigned committed_most_ = 0;  ///< of the last commit
+  std::uint16_t tail_ = 0;       ///< of the table
+  unsigned available_ = 0;       ///< free or offered
   unsigned lent_ = 0;
   unsigned pressure_below_ = 0;
   bool registered_ = false;

@@ -144,9 +144,11 @@ class Failure {
   /// \param exception  Non-null. code() is the one of a std::system_error, else EIO.
   Failure(std::exception_ptr exception) noexcept : exception_(std::move(exception)) {}
   Failure(const Failure& other) noexcept;
-  Failure(Failure&& other) noexcept : word_(std::exchange(other.word_, 0)) {}
+  Failure(Failure&& other) noexcept : word_(other.word_) { other.word_ = 0; }
   Failure& operator=(Failure other) noexcept {
-    std::swap(word_, other.word_);
+    const std::uintptr_t word = word_;  // by name: through a reference it would be another object
+    word_ = other.word_;
+    other.word_ = word;
     return *this;
   }
   ~Failure() {

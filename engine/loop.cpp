@@ -18,6 +18,7 @@ namespace {
 // sleep itself and the wake-up are most of it.
 constexpr int near_windows = 5;
 constexpr int spin_credit_max = 8;
+constexpr unsigned submits_in_a_row_max = 16;
 constexpr Duration sleep_max = std::chrono::hours(24);  // far below what the kernel can add up
 constexpr auto memory_pause = std::chrono::milliseconds(1);
 constexpr auto relief_pause = std::chrono::milliseconds(100);
@@ -236,8 +237,12 @@ void Loop::wait_for_completions() {
     // ready sockets would fill the queue and hold every receive buffer.
     if (ring_->unsubmitted() == 0) return;
     ++stats_.enters;
-    return check_enter(ring_->submit());
+    // But sends that end at once may keep the queue filled for ever: the others are heard as well.
+    const bool hear = ++submits_in_a_row_ >= submits_in_a_row_max;
+    if (hear) submits_in_a_row_ = 0;
+    return check_enter(hear ? ring_->enter(0, Duration::zero()) : ring_->submit());
   }
+  submits_in_a_row_ = 0;
   if (limit != Duration::zero()) return block(limit);
   // Nothing may sleep: enter only if there is something to hand over or to hear.
   if (ring_->unsubmitted() == 0 && !ring_->spin_until(TimePoint::min())) return;

@@ -264,6 +264,7 @@ class Loop {
   std::thread::id thread_;
   TimePoint last_relief_;
   int spin_credit_ = 0;
+  unsigned submits_in_a_row_ = 0;  ///< turns that only submitted, for completions were left over
   bool buffer_pressure_ = false;
   bool is_running_ = false;
   bool stopping_ = false;

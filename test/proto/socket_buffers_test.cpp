@@ -77,6 +77,30 @@ TEST_CASE("a crowd of ready sockets neither fills the completion queue nor takes
   CHECK(loop.stats().parks < 200);  // and not one for each of 4,000 messages
 }
 
+TEST_CASE("sends that end at once and fill every turn do not shut out what else happens") {
+  LoopOptions options = small_options(64, 1024);
+  options.completions_per_turn = 4;
+  Loop loop(options);
+  Connections writers = open_many(loop, 16);  // more than a turn completes
+  Connections other = open_many(loop, 1);
+  std::vector<char> sink(1 << 16);
+  // Every writer writes anew as soon as what it wrote has left; somebody reads it all meanwhile.
+  std::function<void()> refill = [&] {
+    for (const auto& one : writers) {
+      if (one->transport->get_write_buffer_size() == 0)
+        one->transport->write_copy(std::as_bytes(std::span("x")));
+      while (::recv(one->peer.get(), sink.data(), sink.size(), MSG_DONTWAIT) > 0) {
+      }
+    }
+    loop.call_soon(refill);
+  };
+  loop.call_soon(refill);
+  run_turns(loop, 20);
+  CHECK(write_available(other.front()->peer, "hello") == 5);
+  run_turns(loop, 100);
+  CHECK(other.front()->protocol->data == "hello");
+}
+
 TEST_CASE("receives that wait for a buffer are called without any other event") {
   Loop loop(small_options(1, 64));
   Connections all = open_many(loop, 12);
