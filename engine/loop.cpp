@@ -7,6 +7,7 @@
 
 #include <pelton/engine/log.hpp>
 #include <pelton/engine/mailbox.hpp>
+#include <pelton/engine/ring_inline.hpp>
 #include <pelton/engine/signals.hpp>
 #include <pelton/engine/sqe.hpp>
 #include <pelton/engine/uring_ring.hpp>
@@ -14,10 +15,6 @@
 namespace pelton {
 namespace {
 
-// Sleeps up to this many windows long show that completions nearly arrived while spinning: the
-// sleep itself and the wake-up are most of it.
-constexpr int near_windows = 5;
-constexpr int spin_credit_max = 8;
 constexpr unsigned submits_in_a_row_max = 16;
 constexpr Duration sleep_max = std::chrono::hours(24);  // far below what the kernel can add up
 constexpr auto memory_pause = std::chrono::milliseconds(1);
@@ -48,7 +45,8 @@ Loop::Loop(const LoopOptions& options)
       ring_(make_uring_ring({.sq_entries = options.sq_entries, .cq_entries = options.cq_entries})),
       buffers_(make_buffers(*ring_, options)),
       mailbox_(std::make_shared<Mailbox>()),
-      thread_(std::this_thread::get_id()) {
+      thread_(std::this_thread::get_id()),
+      spin_policy_(options.busy_poll) {
   older_ = std::exchange(newest_, this);
 }
 
@@ -245,62 +243,42 @@ void Loop::wait_for_completions() {
   submits_in_a_row_ = 0;
   if (limit != Duration::zero()) return block(limit);
   // Nothing may sleep: enter only if there is something to hand over or to hear.
-  if (ring_->unsubmitted() == 0 && !ring_->spin_until(TimePoint::min())) return;
+  if (ring_->unsubmitted() == 0 && !ring_->has_work()) return;
   ++stats_.enters;
   check_enter(ring_->enter(0, Duration::zero()));
-}
-
-bool Loop::worth_spinning() const noexcept {
-  switch (options_.busy_poll.mode) {
-    case BusyPoll::Mode::off:
-      return false;
-    case BusyPoll::Mode::always:
-      return true;
-    case BusyPoll::Mode::automatic:
-      return spin_credit_ > 0;
-  }
-  return false;
 }
 
 /// Submits, spins if that has been paying, then sleeps until a completion or `limit` (negative:
 /// no limit).
 void Loop::block(Duration limit) {
-  const bool timed = options_.busy_poll.mode == BusyPoll::Mode::automatic;
-  if (worth_spinning()) {
+  if (spin_policy_.worth_spinning()) {
     if (ring_->unsubmitted() > 0) {
       ++stats_.enters;
       check_enter(ring_->enter(0, Duration::zero()));
       if (ring_->ready() > 0) return;
     }
-    const Duration window = options_.busy_poll.window;
-    const TimePoint until =
-        Clock::now() + (limit < Duration::zero() ? window : std::min(limit, window));
-    ++stats_.spins;
-    const bool hit = ring_->spin_until(until);
-    judge_spin(hit);
-    if (hit) {
-      ++stats_.spin_hits;
+    if (spin(limit)) {
       ++stats_.enters;
       return check_enter(ring_->enter(0, Duration::zero()));
     }
     if (limit >= Duration::zero()) limit = wait_limit();
   }
+  const bool timed = spin_policy_.times_sleeps();
   const TimePoint asleep = timed ? Clock::now() : TimePoint();
   ++stats_.enters;
   check_enter(ring_->enter(1, limit));
-  if (timed) judge_block(Clock::now() - asleep);
+  if (timed) spin_policy_.slept(Clock::now() - asleep, ring_->ready() > 0, stats_);
 }
 
-void Loop::judge_spin(bool hit) noexcept {
-  spin_credit_ = hit ? spin_credit_max : spin_credit_ - 1;
-}
-
-void Loop::judge_block(Duration slept) noexcept {
-  if (slept <= near_windows * options_.busy_poll.window && ring_->ready() > 0) {
-    spin_credit_ = std::min(spin_credit_ + 1, spin_credit_max);
-  } else {
-    spin_credit_ = 0;
-  }
+/// \return true as soon as an enter would find something.
+bool Loop::spin(Duration limit) noexcept {
+  const Duration window = spin_policy_.window();
+  const bool hit = ring_->spin_until(Clock::now() +
+                                     (limit < Duration::zero() ? window : std::min(limit, window)));
+  ++stats_.spins;
+  if (hit) ++stats_.spin_hits;
+  spin_policy_.spun(hit, stats_);
+  return hit;
 }
 
 /// The table of what an enter may answer. What loses nothing is counted and tried again.

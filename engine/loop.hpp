@@ -25,6 +25,7 @@
 #include <pelton/engine/executor.hpp>
 #include <pelton/engine/loop_options.hpp>
 #include <pelton/engine/op.hpp>
+#include <pelton/engine/spin_policy.hpp>
 #include <pelton/engine/task.hpp>
 #include <pelton/engine/timer.hpp>
 
@@ -222,9 +223,7 @@ class Loop {
   [[nodiscard]] Duration wait_limit() const noexcept;
   void wait_for_completions();
   void block(Duration limit);
-  [[nodiscard]] bool worth_spinning() const noexcept;
-  void judge_spin(bool hit) noexcept;
-  void judge_block(Duration slept) noexcept;
+  bool spin(Duration limit) noexcept;
   void check_enter(int result);
   void reap() noexcept;
   void complete(std::uint64_t user_data, int res, std::uint32_t flags) noexcept;
@@ -263,7 +262,7 @@ class Loop {
   ExceptionHandler handler_;
   std::thread::id thread_;
   TimePoint last_relief_;
-  int spin_credit_ = 0;
+  SpinPolicy spin_policy_;
   unsigned submits_in_a_row_ = 0;  ///< turns that only submitted, for completions were left over
   bool buffer_pressure_ = false;
   bool is_running_ = false;

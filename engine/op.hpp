@@ -82,7 +82,18 @@ class OpTable {
   static constexpr std::uint64_t cancel_user_data = ~std::uint64_t{0};
 
   /// Gives `op` a slot and returns the user_data of its SQE.
-  [[nodiscard]] std::uint64_t add(Op& op);
+  [[nodiscard]] std::uint64_t add(Op& op) {
+    if (first_free_ == none) {
+      op.slot_ = static_cast<std::uint32_t>(slots_.size());
+      slots_.push_back({});
+    } else {
+      op.slot_ = first_free_;
+      first_free_ = slots_[op.slot_].next_free;
+    }
+    PELTON_ASSERT(slots_[op.slot_].op == nullptr);
+    slots_[op.slot_].op = &op;
+    return user_data(op);
+  }
   /// The user_data that add() returned for this op.
   [[nodiscard]] std::uint64_t user_data(const Op& op) const noexcept {
     return (std::uint64_t{slots_[op.slot_].generation} << 32) | op.slot_;
@@ -95,7 +106,14 @@ class OpTable {
     return slot.generation == static_cast<std::uint32_t>(user_data >> 32) ? slot.op : nullptr;
   }
   /// Frees the slot; later CQEs with the old user_data find nothing.
-  void remove(Op& op) noexcept;
+  void remove(Op& op) noexcept {
+    Slot& slot = slots_[op.slot_];
+    PELTON_ASSERT(slot.op == &op);
+    slot.op = nullptr;
+    ++slot.generation;
+    slot.next_free = first_free_;
+    first_free_ = op.slot_;
+  }
   /// Calls `visit(Op&)` for each Op in the table.
   template <class Visit>
   void for_each(Visit&& visit) {

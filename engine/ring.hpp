@@ -1,8 +1,8 @@
 // Ring: the seam between pelton and whatever carries out its I/O.
 //
 // Everything the engine asks for is an SQE, everything it hears is a CQE, in the kernel's own
-// layouts. Filling SQEs and reading CQEs is inline on memory that the implementation provides;
-// the virtual calls are one per batch, none per operation.
+// layouts. Filling SQEs and reading CQEs is inline (ring_inline.hpp) on memory that the
+// implementation provides; the virtual calls are one per batch, none per operation.
 //
 // Implementations: UringRing (uring_ring.hpp), the Linux kernel through liburing.
 // Neighbours: loop.hpp owns a Ring and is its only user; buffers.hpp registers buffer rings.
@@ -41,7 +41,7 @@ class Ring {
   virtual ~Ring() = default;
 
   /// The next submission slot, zeroed, or null while the queue is full (enter() makes room).
-  [[nodiscard]] io_uring_sqe* get_sqe() noexcept;
+  [[nodiscard]] inline io_uring_sqe* get_sqe() noexcept;
   /// SQEs filled and not yet taken by the kernel.
   [[nodiscard]] unsigned unsubmitted() const noexcept {
     return sq_tail_ - std::atomic_ref(*sq_head_).load(std::memory_order_acquire);
@@ -56,19 +56,20 @@ class Ring {
   /// Submits what get_sqe() gave out, and lets completions that are due wait: none are added but
   /// those of operations that end at once. \return as enter().
   [[nodiscard]] virtual int submit() noexcept = 0;
-  /// Watches for completions without sleeping until `deadline`; true as soon as enter() would
-  /// find some.
+  /// Watches has_work() without sleeping until `deadline`; true as soon as it is.
   [[nodiscard]] virtual bool spin_until(
       std::chrono::steady_clock::time_point deadline) noexcept = 0;
   /// True if completions wait for an enter() because the CQ was full.
-  [[nodiscard]] virtual bool overflowed() const noexcept = 0;
+  [[nodiscard]] inline bool overflowed() const noexcept;
+  /// True if enter() would find completions, or if there are some already.
+  [[nodiscard]] inline bool has_work() const noexcept;
 
   /// CQEs that can be read now.
   [[nodiscard]] unsigned ready() const noexcept {
     return std::atomic_ref(*cq_tail_).load(std::memory_order_acquire) - *cq_head_;
   }
   /// The oldest unread CQE plus `index`. Precondition: index < ready().
-  [[nodiscard]] const io_uring_cqe& peek(unsigned index) const noexcept;
+  [[nodiscard]] inline const io_uring_cqe& peek(unsigned index) const noexcept;
   /// Gives `count` CQEs back to the kernel.
   void advance(unsigned count) noexcept {
     std::atomic_ref(*cq_head_).store(*cq_head_ + count, std::memory_order_release);
@@ -82,9 +83,14 @@ class Ring {
   [[nodiscard]] const RingInfo& info() const noexcept { return info_; }
 
  protected:
+  [[nodiscard]] unsigned flags() const noexcept {
+    return std::atomic_ref(*sq_flags_).load(std::memory_order_relaxed);
+  }
+
   io_uring_sqe* sqes_ = nullptr;
-  unsigned* sq_head_ = nullptr;  ///< advanced by the kernel
-  unsigned sq_tail_ = 0;         ///< ours; published by enter()
+  unsigned* sq_head_ = nullptr;   ///< advanced by the kernel
+  unsigned* sq_flags_ = nullptr;  ///< set by the kernel: IORING_SQ_TASKRUN and the like
+  unsigned sq_tail_ = 0;          ///< ours; published by enter()
   unsigned sq_entries_ = 0;
   io_uring_cqe* cqes_ = nullptr;
   unsigned* cq_head_ = nullptr;

@@ -15,9 +15,9 @@
 #include <thread>
 
 #include <pelton/engine/assert.hpp>
+#include <pelton/engine/ring_inline.hpp>
 #include <pelton/engine/socket.hpp>
 #include <pelton/engine/sqe.hpp>
-#include <pelton/engine/uapi.hpp>
 
 namespace pelton {
 namespace {
@@ -121,17 +121,12 @@ class UringRing final : public Ring {
 
   bool spin_until(steady_clock::time_point deadline) noexcept override {
     for (;;) {
-      if (ready() > 0 || kernel_has_work()) return true;
-      if (steady_clock::now() >= deadline) return false;
       for (int round = 0; round < 32; ++round) {
-        if (ready() > 0 || kernel_has_work()) return true;
+        if (has_work()) return true;
         cpu_relax();
       }
+      if (steady_clock::now() >= deadline) return has_work();
     }
-  }
-
-  [[nodiscard]] bool overflowed() const noexcept override {
-    return (kernel_flags() & IORING_SQ_CQ_OVERFLOW) != 0;
   }
 
   Result<void> register_buffer_ring(std::uint16_t group, void* memory,
@@ -156,6 +151,7 @@ class UringRing final : public Ring {
   void map_fields(const io_uring_params& params) noexcept {
     sqes_ = ring_.sq.sqes;
     sq_head_ = ring_.sq.khead;
+    sq_flags_ = ring_.sq.kflags;
     sq_entries_ = params.sq_entries;
     cqes_ = ring_.cq.cqes;
     cq_head_ = ring_.cq.khead;
@@ -174,13 +170,6 @@ class UringRing final : public Ring {
     if (registered != 1) {
       info_.turned_down.push_back("registered_ring_fd: " + errno_code(-registered).message());
     }
-  }
-
-  [[nodiscard]] unsigned kernel_flags() const noexcept {
-    return std::atomic_ref(*ring_.sq.kflags).load(std::memory_order_relaxed);
-  }
-  [[nodiscard]] bool kernel_has_work() const noexcept {
-    return (kernel_flags() & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
   }
 
   io_uring ring_{};

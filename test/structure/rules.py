@@ -36,6 +36,10 @@ AWAITED_CLOSURE = re.compile(
 )
 AWAITED_BRACES = re.compile(r"\bco_await\b[^;{}]*[(,]\s*\{\s*\.\w")
 
+# Nor may an await be a loop's condition by itself: GCC 12 destroys what it yielded at the wrong
+# time.
+AWAITED_CONDITION = re.compile(r"\bwhile\s*\(\s*!?\s*\(?\s*co_await\b")
+
 
 @dataclass
 class Violation:
@@ -246,6 +250,17 @@ def awaited_temporaries(tree):
                 )
 
 
+def awaited_conditions(tree):
+    """No unnamed await as the condition of a while."""
+    for file in tree.c_files():
+        for match in AWAITED_CONDITION.finditer(file.code):
+            yield Violation(
+                file.path, source.line_of(file.code, match.start()),
+                "GCC 12 miscompiles an unnamed await as a loop's condition",
+                "name what it yields: while (const auto x = co_await ...) (see CONTRIBUTING.md)",
+            )
+
+
 def only_references(captures):
     """True if no capture of a lambda has a destructor: references and `this`."""
     names = [name.strip() for name in captures.split(",")]
@@ -289,6 +304,6 @@ def mirrored_tests(tree):
 RULES = (
     include_direction, include_spelling, liburing_at_the_ring, spdlog_is_private, file_length,
     function_length, line_length, opening_comment, pragma_once, formatting, machine_paths,
-    unfinished, awaited_temporaries, test_names,
+    unfinished, awaited_temporaries, awaited_conditions, test_names,
 )
 WARNINGS = (mirrored_tests,)

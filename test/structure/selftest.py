@@ -132,6 +132,10 @@ def text_samples():
 def test_samples():
     """Coroutines and tests."""
     yield Sample(
+        rules.awaited_conditions, {"examples/a.cpp": COMMENT + "while (co_await r.read(n)) {}\n"},
+        {"examples/a.cpp": COMMENT + "while (const auto b = co_await r.read(n)) {}\n"}, 2,
+    )
+    yield Sample(
         rules.awaited_temporaries, {"test/a.cpp": COMMENT + "co_await f([p] { g(p); });\n"},
         {"test/a.cpp": COMMENT + "co_await f([&p, this] { g(p); }, a[i], [] {}, [this] {});\n"}, 2,
     )

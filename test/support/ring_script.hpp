@@ -7,8 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include <pelton/engine/ring.hpp>
-#include <pelton/engine/uapi.hpp>
+#include <pelton/engine/ring_inline.hpp>
 
 namespace pelton::test {
 
