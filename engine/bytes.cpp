@@ -80,35 +80,37 @@ struct BytesBlock::Block : BytesOwner {
     block->capacity = capacity;
     return *block;
   }
-  std::byte* data() noexcept { return reinterpret_cast<std::byte*>(this + 1); }
+  [[nodiscard]] std::size_t room() const noexcept { return capacity - used; }
+  /// Where the next bytes go.
+  [[nodiscard]] std::byte* tail() noexcept { return reinterpret_cast<std::byte*>(this + 1) + used; }
 };
-
-std::size_t BytesBlock::room() const noexcept {
-  return block_ ? block_->capacity - block_->used : 0;
-}
 
 Bytes BytesBlock::append(std::span<const std::byte> data, std::size_t block_bytes) {
   if (data.empty()) return {};
   if (block_ && block_->refs == 1) block_->used = 0;  // all that was handed out is gone: begin anew
-  if (room() < data.size()) {
+  if (!block_ || block_->room() < data.size()) {
     Block& fresh = Block::make(std::max(block_bytes, data.size()));
-    reset();
+    if (block_) reset();
     block_ = &fresh;
   }
-  std::byte* place = block_->data() + block_->used;
+  std::byte* const place = block_->tail();
   std::memcpy(place, data.data(), data.size());
   block_->used += data.size();
   ++block_->refs;
   return {place, data.size(), *block_};
 }
 
-bool BytesBlock::ends_at_tail(const Bytes& bytes) const noexcept {
-  return block_ && bytes.owner() == block_ && bytes.end() == block_->data() + block_->used;
+std::size_t BytesBlock::extend(Bytes& bytes, std::span<const std::byte> data) noexcept {
+  if (!block_ || bytes.owner() != block_ || bytes.end() != block_->tail()) return 0;
+  const std::size_t count = std::min(block_->room(), data.size());
+  std::memcpy(block_->tail(), data.data(), count);
+  block_->used += count;
+  bytes.extend(count);
+  return count;
 }
 
 void BytesBlock::reset() noexcept {
-  if (block_ && --block_->refs == 0) block_->release(*block_);
-  block_ = nullptr;
+  if (--block_->refs == 0) block_->release(*block_);
 }
 
 }  // namespace pelton

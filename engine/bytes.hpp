@@ -102,6 +102,7 @@ class Bytes {
   /// Takes the first `count` bytes off as a view of their own. Precondition: count <= size().
   [[nodiscard]] Bytes split_front(std::size_t count) noexcept {
     PELTON_ASSERT(count <= size_);
+    // In this order: a loop over lines takes a tenth longer where the count is raised last.
     Bytes front;
     front.data_ = data_;
     front.size_ = count;
@@ -122,12 +123,8 @@ class Bytes {
     PELTON_ASSERT(count <= size_);
     size_ = count;
   }
-  /// The same view, `count` bytes longer at its end. Precondition: the owner's memory goes on.
-  [[nodiscard]] Bytes extended(std::size_t count) && noexcept {
-    Bytes longer(std::move(*this));
-    longer.size_ += count;
-    return longer;
-  }
+  /// Makes this `count` bytes longer at its end. Precondition: the owner's memory goes on.
+  void extend(std::size_t count) noexcept { size_ += count; }
   /// True if `next` begins where this ends, in the same memory.
   [[nodiscard]] bool is_followed_by(const Bytes& next) const noexcept {
     return owner_ && owner_ == next.owner_ && end() == next.data_;
@@ -157,19 +154,23 @@ class BytesBlock {
   BytesBlock() noexcept = default;
   BytesBlock(const BytesBlock&) = delete;
   BytesBlock& operator=(const BytesBlock&) = delete;
-  ~BytesBlock() { reset(); }
+  ~BytesBlock() {
+    if (block_) reset();
+  }
 
-  [[nodiscard]] std::size_t room() const noexcept;
   /// Copies `data` into the block and returns a view of the copy; a new block of at least
   /// `block_bytes` replaces this one where the room does not suffice.
   [[nodiscard]] Bytes append(std::span<const std::byte> data, std::size_t block_bytes);
-  /// True if `bytes` ends where the next append() will write.
-  [[nodiscard]] bool ends_at_tail(const Bytes& bytes) const noexcept;
-  /// Lets go of the block; what was handed out keeps it alive.
-  void reset() noexcept;
+  /// Copies as much of `data` as there is room for behind `bytes`, and makes `bytes` longer by it.
+  /// \return that many; 0 unless `bytes` ends where the next append() would write.
+  std::size_t extend(Bytes& bytes, std::span<const std::byte> data) noexcept;
+  void swap(BytesBlock& other) noexcept { std::swap(block_, other.block_); }
 
  private:
   struct Block;
+  /// Lets go of the block; what was handed out keeps it alive. Precondition: there is one.
+  void reset() noexcept;
+
   Block* block_ = nullptr;
 };
 

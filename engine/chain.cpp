@@ -8,48 +8,47 @@
 
 namespace pelton {
 
-Chain::Body::~Body() {
-  while (count > 0) pop();
-  release_array();
-}
-
 void Chain::Body::push(Bytes bytes) {
   if (count == capacity) grow();
-  size += bytes.size();
+  bytes_behind += bytes.size();
   ++count;
-  at(count - 1) = std::move(bytes);
+  behind(count - 1) = std::move(bytes);
+}
+
+void Chain::Body::advance() noexcept {
+  head = std::move(pieces[first]);
+  bytes_behind -= head.size();
+  first = (first + 1) & (capacity - 1);
+  --count;
 }
 
 void Chain::Body::grow() {
-  const std::uint32_t wider = capacity == 1 ? 4 : capacity * 2;
+  const std::uint32_t wider = capacity == 0 ? 4 : capacity * 2;
   auto* const array = static_cast<Bytes*>(detail::allocate_frame(wider * sizeof(Bytes)));
   std::uninitialized_default_construct_n(array, wider);
-  for (std::uint32_t index = 0; index < count; ++index) array[index] = std::move(at(index));
-  release_array();
+  for (std::uint32_t index = 0; index < count; ++index) array[index] = std::move(behind(index));
+  if (pieces) release_array();
   pieces = array;
   capacity = wider;
+  first = 0;
 }
 
-/// Back to the one piece that needs no array. What the array held is destroyed.
+/// What the array holds is destroyed. Precondition: there is one.
 void Chain::Body::release_array() noexcept {
-  if (pieces != &single) {
-    std::destroy_n(pieces, capacity);
-    detail::free_frame(pieces, capacity * sizeof(Bytes));
-  }
-  pieces = &single;
-  capacity = 1;
-  first = 0;
+  std::destroy_n(pieces, capacity);
+  detail::free_frame(pieces, capacity * sizeof(Bytes));
 }
 
 void Chain::append(Bytes bytes) {
   if (bytes.empty()) return;
-  if (body_ && body_->at(body_->count - 1).is_followed_by(bytes)) {
+  if (!body_) {
+    body_ = new Body(std::move(bytes));
+  } else if (body_->last().is_followed_by(bytes)) {
     // Lines that were read out of one buffer and go out again are one piece to the kernel.
-    Bytes& last = body_->at(body_->count - 1);
-    body_->size += bytes.size();
-    last = Bytes(std::move(last)).extended(bytes.size());
+    body_->last().extend(bytes.size());
+    body_->last_grew(bytes.size());
   } else {
-    body().push(std::move(bytes));
+    body_->push(std::move(bytes));
   }
 }
 
@@ -63,34 +62,24 @@ void Chain::append_gathering(Bytes bytes) {
 
 void Chain::append_copy(std::span<const std::byte> data) {
   if (data.empty()) return;
-  Body& body = this->body();
-  BytesBlock& block = body.block;
-  struct Invariant {  // where there is no memory for the first block, the body goes back
-    Chain& chain;
-    ~Invariant() { chain.let_go_if_empty(); }
-  } const invariant{*this};
-  while (!data.empty()) {
-    // What fits goes behind the last piece; the rest opens a block.
-    const bool extends =
-        body.count > 0 && block.ends_at_tail(body.at(body.count - 1)) && block.room() > 0;
-    const std::size_t count = extends ? std::min(block.room(), data.size()) : data.size();
-    const bool alone = body.count == 0 && data.size() <= first_block_bytes;
-    Bytes copy = block.append(data.first(count), alone ? first_block_bytes : block_bytes);
-    if (extends) {
-      Bytes& last = body.at(body.count - 1);
-      last = Bytes(std::move(last)).extended(copy.size());
-      body.size += count;
-    } else {
-      body.push(std::move(copy));
-    }
-    data = data.subspan(count);
+  if (!body_) {
+    BytesBlock block;
+    const bool small = data.size() <= first_block_bytes;
+    body_ = new Body(block.append(data, small ? first_block_bytes : block_bytes));
+    body_->block.swap(block);
+    return;
   }
+  // What fits goes behind the last piece; the rest opens a block.
+  const std::size_t extended = body_->block.extend(body_->last(), data);
+  body_->last_grew(extended);
+  data = data.subspan(extended);
+  if (!data.empty()) body_->push(body_->block.append(data, block_bytes));
 }
 
 Bytes Chain::take(std::size_t count) {
   PELTON_ASSERT(count <= size());
   if (count == 0) return {};
-  if (count <= piece(0).size()) return take_front(count);
+  if (count <= front().size()) return take_front(count);
   std::byte* memory = nullptr;
   Bytes joined = Bytes::uninitialized(count, memory);
   copy_to(memory, count);
@@ -100,23 +89,26 @@ Bytes Chain::take(std::size_t count) {
 
 Bytes Chain::take_piece(std::size_t count_max) noexcept {
   if (!body_ || count_max == 0) return {};
-  return take_front(std::min(count_max, piece(0).size()));
+  return take_front(std::min(count_max, front().size()));
+}
+
+Bytes Chain::take_head() noexcept {
+  Bytes whole = std::move(body_->head);
+  skip_head();
+  return whole;
 }
 
 void Chain::drop(std::size_t count) noexcept {
   PELTON_ASSERT(count <= size());
-  if (count == 0) return;
-  body_->size -= count;
   while (count > 0) {
-    Bytes& head = body_->at(0);
+    Bytes& head = body_->head;
     if (count < head.size()) {
       head.remove_prefix(count);
       return;
     }
     count -= head.size();
-    body_->pop();
+    skip_head();
   }
-  let_go_if_empty();
 }
 
 void Chain::copy_to(std::byte* target, std::size_t count) const noexcept {
@@ -181,7 +173,7 @@ std::size_t Chain::find(std::string_view pattern, std::size_t from) const noexce
 std::size_t Chain::copy_out(std::size_t first_piece) {
   std::size_t copied = 0;
   for (std::size_t index = first_piece; index < piece_count(); ++index) {
-    Bytes& source = body_->at(index);
+    Bytes& source = index == 0 ? body_->head : body_->behind(index - 1);
     if (!source.in_ring_buffer()) continue;
     copied += source.size();
     source = Bytes::copy(source.span());

@@ -33,13 +33,17 @@ class Chain {
   ~Chain() { clear(); }
 
   /// All bytes in the chain.
-  [[nodiscard]] std::size_t size() const noexcept { return body_ ? body_->size : 0; }
+  [[nodiscard]] std::size_t size() const noexcept { return body_ ? body_->size() : 0; }
   [[nodiscard]] bool empty() const noexcept { return body_ == nullptr; }
   /// True if there is at least one byte.
   explicit operator bool() const noexcept { return body_ != nullptr; }
-  [[nodiscard]] std::size_t piece_count() const noexcept { return body_ ? body_->count : 0; }
+  [[nodiscard]] std::size_t piece_count() const noexcept { return body_ ? body_->count + 1 : 0; }
   /// Piece `index`, 0 the oldest. Precondition: index < piece_count().
-  [[nodiscard]] const Bytes& piece(std::size_t index) const noexcept { return body_->at(index); }
+  [[nodiscard]] const Bytes& piece(std::size_t index) const noexcept {
+    return index == 0 ? body_->head : body_->behind(index - 1);
+  }
+  /// Piece 0. Precondition: not empty.
+  [[nodiscard]] const Bytes& front() const noexcept { return body_->head; }
 
   /// Appends by reference. Empty Bytes are ignored.
   void append(Bytes bytes);
@@ -53,22 +57,17 @@ class Chain {
   /// Takes at most `count_max` bytes off that lie in the first piece: never copies.
   [[nodiscard]] Bytes take_piece(std::size_t count_max) noexcept;
   /// Takes the first `count` bytes off, which lie in the first piece. Never copies.
-  /// Precondition: count <= piece(0).size(), so that the chain is not empty.
+  /// Precondition: count <= front().size(), so that the chain is not empty.
   [[nodiscard]] Bytes take_front(std::size_t count) noexcept {
-    Bytes& head = body_->at(0);
-    body_->size -= count;
-    if (count < head.size()) return head.split_front(count);
-    Bytes whole = std::move(head);
-    body_->skip();
-    let_go_if_empty();
-    return whole;
+    if (count < body_->head.size()) return body_->head.split_front(count);
+    return take_head();
   }
   /// The length of what ends with the first `byte`, if that lies in the first piece; else 0.
   /// Precondition: not empty.
   [[nodiscard]] std::size_t front_through(char byte) const noexcept {
-    const Bytes& head = body_->at(0);
-    const auto* hit = static_cast<const std::byte*>(std::memchr(head.data(), byte, head.size()));
-    return hit ? static_cast<std::size_t>(hit - head.data()) + 1 : 0;
+    const std::string_view text = body_->head.view();
+    const auto* hit = static_cast<const char*>(std::memchr(text.data(), byte, text.size()));
+    return hit ? static_cast<std::size_t>(hit - text.data()) + 1 : 0;
   }
   /// Takes everything off.
   [[nodiscard]] Bytes take_all() { return take(size()); }
@@ -94,39 +93,47 @@ class Chain {
   static constexpr std::size_t block_bytes = 4096;
   static constexpr std::size_t first_block_bytes = 512;  // of a block that no piece is before
 
+  /// The oldest piece lies here, at a fixed place; only what waits behind it needs an array.
   struct Body : detail::PooledMemory {
-    Body() noexcept = default;
+    explicit Body(Bytes only) noexcept : head(std::move(only)) {}
     Body(const Body&) = delete;
     Body& operator=(const Body&) = delete;
-    ~Body();
-    [[nodiscard]] Bytes& at(std::size_t index) noexcept {
+    ~Body() {
+      if (pieces) release_array();
+    }
+    [[nodiscard]] std::size_t size() const noexcept { return head.size() + bytes_behind; }
+    /// Piece `index` of those behind the head.
+    [[nodiscard]] Bytes& behind(std::size_t index) const noexcept {
       return pieces[(first + index) & (capacity - 1)];
     }
+    [[nodiscard]] Bytes& last() noexcept { return count == 0 ? head : behind(count - 1); }
+    /// The last piece became longer by `more` bytes.
+    void last_grew(std::size_t more) noexcept {
+      if (count > 0) bytes_behind += more;
+    }
     void push(Bytes bytes);
-    void pop() noexcept {
-      at(0) = Bytes();
-      skip();
-    }
-    /// Past the first piece, whose bytes were moved away.
-    void skip() noexcept {
-      first = (first + 1) & (capacity - 1);
-      --count;
-    }
+    /// Moves the second piece to the head. Precondition: there is one.
+    void advance() noexcept;
     void grow();
     void release_array() noexcept;
 
-    std::size_t size = 0;
-    Bytes* pieces = &single;  ///< a ring of `capacity` (a power of two) pieces
-    std::uint32_t capacity = 1;
+    Bytes head;
+    std::size_t bytes_behind = 0;
+    Bytes* pieces = nullptr;  ///< behind the head: a ring of `capacity` (0 or a power of two)
+    std::uint32_t capacity = 0;
     std::uint32_t first = 0;
     std::uint32_t count = 0;
-    Bytes single;  ///< the ring of a body that never had two pieces at once: most of them
     BytesBlock block;
   };
 
-  Body& body() { return body_ ? *body_ : *(body_ = new Body); }
-  void let_go_if_empty() noexcept {
-    if (body_->count == 0) clear();
+  [[nodiscard]] Bytes take_head() noexcept;
+  /// Past the head, whose bytes were moved away or are not needed.
+  void skip_head() noexcept {
+    if (body_->count > 0) {
+      body_->advance();
+    } else {
+      clear();
+    }
   }
   void copy_to(std::byte* target, std::size_t count) const noexcept;
   [[nodiscard]] bool matches_from(std::size_t index, std::size_t offset,

@@ -1,6 +1,7 @@
 // The reads of a StreamReader as awaiters: state machines on its buffer, not coroutines.
 //
-// A read that the buffer can satisfy ends in await_ready, without a suspension or an allocation.
+// A read that the buffer can satisfy ends in await_ready, without a suspension or an allocation;
+// one that its first piece can satisfy does not even make its state machine (Reading, below).
 // One that cannot waits in the reader's single waiting place; when it is woken it tries again
 // before its coroutine is resumed. Cancelling takes it off at once, and the bytes stay.
 //
@@ -30,6 +31,7 @@ class ReadOperation : public Waiter {
     if (end_ == End::failure) failure_.~Failure();
   }
 
+  [[nodiscard]] bool await_ready() { return begin() || attempt(); }
   void await_suspend(std::coroutine_handle<> coroutine) noexcept { park(coroutine); }
   /// The reader failed while this waited.
   void fail(const Failure& failure) noexcept {
@@ -40,7 +42,6 @@ class ReadOperation : public Waiter {
  protected:
   enum class End : std::uint8_t {
     none,
-    front,  ///< the first bytes of the buffer, not taken off yet
     bytes,
     incomplete,
     overrun,
@@ -56,18 +57,6 @@ class ReadOperation : public Waiter {
   /// Tries to end the read. \return false if it waits now.
   virtual bool attempt() = 0;
 
-  /// True if the reader has bytes and no exception: what reads ask first, for it is the usual case.
-  [[nodiscard]] bool has_bytes() const noexcept {
-    return !core_->buffer().empty() && !core_->exception();
-  }
-  /// Ends the read with `count` bytes if they lie in the first piece; the outcome takes them off.
-  /// Precondition: has_bytes().
-  [[nodiscard]] bool end_with_front(std::size_t count) noexcept {
-    if (count == 0 || count > core_->buffer().piece(0).size()) return false;
-    end_ = End::front;
-    number_ = count;
-    return true;
-  }
   /// For attempt(): waits for data. \return what attempt() must return.
   [[nodiscard]] bool wait_for_data() noexcept;
   bool end_with(Bytes bytes) noexcept;
@@ -77,13 +66,11 @@ class ReadOperation : public Waiter {
   bool end_value_error(const char* text) noexcept;
   /// The outcome as a value or asyncio's exception. \throws also Cancelled.
   [[nodiscard]] Bytes take_or_throw() {
-    if (end_ == End::front) return take_front();
     if (end_ == End::bytes && !cancelled()) return std::move(bytes_);
     raise();
   }
   /// The outcome as a value or a code. \throws Cancelled
   [[nodiscard]] Result<Bytes> take_result() {
-    if (end_ == End::front) return take_front();
     if (end_ == End::bytes && !cancelled()) return std::move(bytes_);
     return std::unexpected(code());
   }
@@ -101,17 +88,11 @@ class ReadOperation : public Waiter {
   [[nodiscard]] std::error_code code();
 
   void let_go() noexcept;
-  /// Straight into what the await yields: a stop-over in bytes_ costs as much as the rest.
-  [[nodiscard]] Bytes take_front() noexcept {
-    Bytes front = core_->buffer().take_front(number_);
-    core_->maybe_resume_transport();
-    return front;
-  }
 
-  ReaderCore* core_;
-  End end_ = End::none;
+  End end_ = End::none;  // the first three fill up the Waiter's last word
   bool has_expected_ = false;
   bool holds_core_ = false;
+  ReaderCore* core_;
   Bytes bytes_;
   union {
     struct {
@@ -125,9 +106,13 @@ class ReadOperation : public Waiter {
 /// read(n): n > 0 at most n bytes, 0 none, n < 0 all up to the end.
 class Read : public ReadOperation {
  public:
-  Read(ReaderCore& core, std::ptrdiff_t count) noexcept : ReadOperation(core), count_(count) {}
-  [[nodiscard]] bool await_ready() {
-    return (count_ > 0 && has_bytes() && end_with_front(buffered())) || begin() || attempt();
+  using Argument = std::ptrdiff_t;
+  Read(ReaderCore& core, Argument count) noexcept : ReadOperation(core), count_(count) {}
+  [[nodiscard]] static std::size_t front(ReaderCore& core, Argument count) noexcept {
+    if (count <= 0) return 0;
+    const Chain& buffer = core.buffer();
+    const std::size_t taken = std::min(static_cast<std::size_t>(count), buffer.size());
+    return taken <= buffer.front().size() ? taken : 0;
   }
   [[nodiscard]] Bytes await_resume() { return take_or_throw(); }
 
@@ -136,10 +121,6 @@ class Read : public ReadOperation {
   bool begin() override;
   bool attempt() override;
   bool attempt_all();
-  /// As many as may be read of what is buffered.
-  [[nodiscard]] std::size_t buffered() const noexcept {
-    return std::min(static_cast<std::size_t>(count_), core().buffer().size());
-  }
 
   std::ptrdiff_t count_;
   bool woken_ = false;                ///< by data: the block that comes is not checked anew
@@ -149,9 +130,12 @@ class Read : public ReadOperation {
 /// One contiguous piece, 1..n bytes, never copied; empty at the end. pelton's own.
 class ReadPiece : public ReadOperation {
  public:
-  ReadPiece(ReaderCore& core, std::size_t count_max) noexcept
+  using Argument = std::size_t;
+  ReadPiece(ReaderCore& core, Argument count_max) noexcept
       : ReadOperation(core), count_max_(count_max) {}
-  [[nodiscard]] bool await_ready() { return begin() || attempt(); }
+  [[nodiscard]] static std::size_t front(ReaderCore& core, Argument count_max) noexcept {
+    return std::min(count_max, core.buffer().front().size());
+  }
   [[nodiscard]] Bytes await_resume() { return take_or_throw(); }
 
  private:
@@ -163,11 +147,12 @@ class ReadPiece : public ReadOperation {
 
 class ReadExactly : public ReadOperation {
  public:
-  ReadExactly(ReaderCore& core, std::ptrdiff_t count) noexcept
-      : ReadOperation(core), count_(count) {}
-  [[nodiscard]] bool await_ready() {
-    return (count_ > 0 && has_bytes() && end_with_front(static_cast<std::size_t>(count_))) ||
-           begin() || attempt();
+  using Argument = std::ptrdiff_t;
+  ReadExactly(ReaderCore& core, Argument count) noexcept : ReadOperation(core), count_(count) {}
+  [[nodiscard]] static std::size_t front(ReaderCore& core, Argument count) noexcept {
+    if (count <= 0) return 0;
+    const auto taken = static_cast<std::size_t>(count);
+    return taken <= core.buffer().front().size() ? taken : 0;
   }
   [[nodiscard]] Bytes await_resume() { return take_or_throw(); }
 
@@ -207,17 +192,17 @@ class ReadUntilBase : public ReadOperation {
 /// readuntil one separator.
 class ReadUntil : public ReadUntilBase {
  public:
-  ReadUntil(ReaderCore& core, std::string_view separator) noexcept
+  using Argument = std::string_view;
+  ReadUntil(ReaderCore& core, Argument separator) noexcept
       : ReadUntilBase(core), separator_(separator) {}
-  [[nodiscard]] bool await_ready() { return take_buffered() || begin() || attempt(); }
+  /// Separators of one byte are searched for here: most lines end with one.
+  [[nodiscard]] static std::size_t front(ReaderCore& core, Argument separator) noexcept {
+    if (separator.size() != 1) return 0;
+    const std::size_t count = core.buffer().front_through(separator.front());
+    return count <= core.limit() + 1 ? count : 0;
+  }
 
  protected:
-  /// Takes what ends with a separator of one byte in the first piece of the buffer: most lines.
-  [[nodiscard]] bool take_buffered() noexcept {
-    if (separator_.size() != 1 || !has_bytes()) return false;
-    const std::size_t count = core().buffer().front_through(separator_.front());
-    return count <= core().limit() + 1 && end_with_front(count);
-  }
   bool begin() override { return check_begin(); }
 
  private:
@@ -232,7 +217,6 @@ class ReadUntil : public ReadUntilBase {
 class ReadUntilAny : public ReadUntilBase {
  public:
   ReadUntilAny(ReaderCore& core, std::vector<std::string_view> separators);
-  [[nodiscard]] bool await_ready() { return begin() || attempt(); }
 
  private:
   bool begin() override;
@@ -248,8 +232,11 @@ class ReadUntilAny : public ReadUntilBase {
 /// readline: readuntil "\n" whose failures become a partial line or a ValueError.
 class ReadLine : public ReadUntil {
  public:
-  explicit ReadLine(ReaderCore& core) noexcept : ReadUntil(core, "\n") {}
-  [[nodiscard]] bool await_ready() { return take_buffered() || begin() || attempt(); }
+  struct Argument {};
+  ReadLine(ReaderCore& core, Argument) noexcept : ReadUntil(core, "\n") {}
+  [[nodiscard]] static std::size_t front(ReaderCore& core, Argument) noexcept {
+    return ReadUntil::front(core, "\n");
+  }
 
  private:
   bool begin() override { return finish(ReadUntil::begin()); }
@@ -264,6 +251,61 @@ class Try final : public Operation {
   using Operation::Operation;
   /// \throws Cancelled only
   [[nodiscard]] Result<Bytes> await_resume() { return this->take_result(); }
+};
+
+/// A read as it is awaited. Where the first piece of the buffer has the answer nothing else is
+/// made: that is the usual case, and what it costs every line costs. Else the operation is made in
+/// the place of its argument.
+///
+/// Operation::front(core, argument) tells how many bytes of the first piece are the answer, 0 if
+/// it is not there. It is asked only where there are bytes and the reader has not failed.
+///
+/// The bytes are taken off in await_resume, straight into what the await yields: a stop-over in
+/// this object takes longer. Both halves are inlined by force, for GCC 12 would call the second.
+template <class Operation>
+class Reading {
+ public:
+  using Argument = typename Operation::Argument;
+  using Outcome = decltype(std::declval<Operation&>().await_resume());
+
+  Reading(ReaderCore& core, Argument argument = {}) noexcept : asked_{&core, argument} {}
+  Reading(const Reading&) = delete;
+  Reading& operator=(const Reading&) = delete;
+  ~Reading() {
+    if (front_ == made) operation_.~Operation();
+  }
+
+  [[nodiscard, gnu::always_inline]] bool await_ready() {
+    if (asked_.core->has_bytes()) front_ = Operation::front(*asked_.core, asked_.argument);
+    return front_ != 0 || make();
+  }
+  void await_suspend(std::coroutine_handle<> coroutine) noexcept {
+    operation_.await_suspend(coroutine);
+  }
+  [[nodiscard, gnu::always_inline]] Outcome await_resume() {
+    if (front_ != made) return asked_.core->take_front(front_);
+    return operation_.await_resume();
+  }
+
+ private:
+  static constexpr std::size_t made = Chain::npos;  // more than any piece has
+
+  [[gnu::noinline]] bool make() {
+    const Asked asked = asked_;
+    new (&operation_) Operation(*asked.core, asked.argument);
+    front_ = made;
+    return operation_.await_ready();
+  }
+
+  struct Asked {
+    ReaderCore* core;
+    Argument argument;
+  };
+  std::size_t front_ = 0;  ///< bytes that are the answer; or `made`
+  union {
+    Asked asked_;
+    Operation operation_;  ///< once `made`
+  };
 };
 
 }  // namespace pelton::detail

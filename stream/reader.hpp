@@ -30,24 +30,28 @@ class StreamReader {
   /// \return empty at the end of the stream, or if `count` is 0. Not bounded by the limit.
   /// \throws the exception of set_exception, RuntimeError if another read waits, Cancelled.
   /// Cancelling loses no byte, but those that read(-1) had collected, as in asyncio.
-  [[nodiscard]] detail::Read read(std::ptrdiff_t count = -1) const noexcept {
+  [[nodiscard]] detail::Reading<detail::Read> read(std::ptrdiff_t count = -1) const noexcept {
     return {*core_, count};
   }
   /// Reads through the next "\n", which the line includes.
   /// \return the partial line at the end of the stream, empty if there is none.
   /// \throws ValueError if the line is longer than the limit: the line, or all that is buffered
   ///         where its end is not there yet, is dropped; else as read().
-  [[nodiscard]] detail::ReadLine readline() const noexcept { return detail::ReadLine(*core_); }
+  [[nodiscard]] detail::Reading<detail::ReadLine> readline() const noexcept {
+    return detail::Reading<detail::ReadLine>(*core_);
+  }
   /// Reads exactly `count` bytes. Not bounded by the limit.
   /// \throws IncompleteReadError at the end, with what there was; ValueError if count < 0.
-  [[nodiscard]] detail::ReadExactly readexactly(std::ptrdiff_t count) const noexcept {
+  [[nodiscard]] detail::Reading<detail::ReadExactly> readexactly(
+      std::ptrdiff_t count) const noexcept {
     return {*core_, count};
   }
   /// Reads through `separator`, borrowed until the await ends.
   /// \throws IncompleteReadError at the end, the buffered bytes in partial() and consumed;
   ///         LimitOverrunError if more than the limit would come before the separator: the data
   ///         stays; ValueError for an empty separator; else as read().
-  [[nodiscard]] detail::ReadUntil readuntil(std::string_view separator = "\n") const noexcept {
+  [[nodiscard]] detail::Reading<detail::ReadUntil> readuntil(
+      std::string_view separator = "\n") const noexcept {
     return {*core_, separator};
   }
   /// The same for several separators: the earliest end wins, of equal ones the shortest.
@@ -63,22 +67,23 @@ class StreamReader {
   }
 
   // The same with codes for errors (errors.hpp, or an errno): they throw Cancelled only.
-  [[nodiscard]] detail::Try<detail::Read> try_read(std::ptrdiff_t count = -1) const noexcept {
+  [[nodiscard]] detail::Reading<detail::Try<detail::Read>> try_read(
+      std::ptrdiff_t count = -1) const noexcept {
     return {*core_, count};
   }
-  [[nodiscard]] detail::Try<detail::ReadLine> try_readline() const noexcept {
-    return detail::Try<detail::ReadLine>(*core_);
+  [[nodiscard]] detail::Reading<detail::Try<detail::ReadLine>> try_readline() const noexcept {
+    return detail::Reading<detail::Try<detail::ReadLine>>(*core_);
   }
-  [[nodiscard]] detail::Try<detail::ReadExactly> try_readexactly(
+  [[nodiscard]] detail::Reading<detail::Try<detail::ReadExactly>> try_readexactly(
       std::ptrdiff_t count) const noexcept {
     return {*core_, count};
   }
-  [[nodiscard]] detail::Try<detail::ReadUntil> try_readuntil(
+  [[nodiscard]] detail::Reading<detail::Try<detail::ReadUntil>> try_readuntil(
       std::string_view separator = "\n") const noexcept {
     return {*core_, separator};
   }
   /// Reads 1..`count_max` bytes that lie in one piece: never copies. Empty at the end.
-  [[nodiscard]] detail::Try<detail::ReadPiece> try_read_piece(
+  [[nodiscard]] detail::Reading<detail::Try<detail::ReadPiece>> try_read_piece(
       std::size_t count_max) const noexcept {
     return {*core_, count_max};
   }

@@ -37,6 +37,8 @@ class ReaderCore final : public RefCounted, public PooledMemory {
   [[nodiscard]] bool paused() const noexcept { return paused_; }
   [[nodiscard]] std::size_t limit() const noexcept { return limit_; }
   [[nodiscard]] Chain& buffer() noexcept { return buffer_; }
+  /// True if there are bytes and no exception: what reads ask first, for it is the usual case.
+  [[nodiscard]] bool has_bytes() const noexcept { return !buffer_.empty() && !exception_; }
   [[nodiscard]] const Ref<Transport>& transport() const noexcept { return transport_; }
 
   /// Makes `operation` the one that is woken by data. \return false if another one waits.
@@ -49,6 +51,12 @@ class ReaderCore final : public RefCounted, public PooledMemory {
   /// After a read took bytes: resumes the transport at or below the limit.
   void maybe_resume_transport() noexcept {
     if (paused_ && buffer_.size() <= limit_) resume_transport();
+  }
+  /// Takes `count` bytes off that lie in the first piece of the buffer. Precondition: they do.
+  [[nodiscard]] Bytes take_front(std::size_t count) noexcept {
+    Bytes front = buffer_.take_front(count);
+    maybe_resume_transport();
+    return front;
   }
   /// The connection is over: lets go of the transport.
   void drop_transport() noexcept { transport_.reset(); }

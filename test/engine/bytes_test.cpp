@@ -131,16 +131,11 @@ TEST_CASE("a slice beyond the end aborts in every build") {
 TEST_CASE("a block hands out what lies side by side, and never changes it again") {
   BytesBlock block;
   const Bytes first = block.append(bytes_of("abc"), 16);
-  CHECK(block.ends_at_tail(first));
   const Bytes second = block.append(bytes_of("defg"), 16);
   CHECK(second.data() == first.end());
   CHECK(first.owner() == second.owner());
-  CHECK(block.ends_at_tail(second));
-  CHECK_FALSE(block.ends_at_tail(first));
-  CHECK(block.room() == 9);
   const Bytes third = block.append(bytes_of("0123456789"), 16);  // no room: a new block
   CHECK(third.owner() != first.owner());
-  CHECK_FALSE(block.ends_at_tail(second));
   CHECK(first == "abc");
   CHECK(second == "defg");
   CHECK(third == "0123456789");
@@ -155,9 +150,9 @@ TEST_CASE("a block is filled from its beginning again when everything handed out
   CHECK(block.append(bytes_of("gh"), 16).data() == begin + 6);  // the slice still lives
   CHECK(slice == "c");
   slice = Bytes();
-  const Bytes again = block.append(bytes_of("new"), 16);
+  Bytes again = block.append(bytes_of("new"), 16);
   CHECK(again.data() == begin);
-  CHECK(block.room() == 13);
+  CHECK(block.extend(again, bytes_of(std::string(20, '.'))) == 13);  // the room that there is
 }
 
 TEST_CASE("a block takes more than its size and survives what it handed out, and the reverse") {
@@ -167,14 +162,47 @@ TEST_CASE("a block takes more than its size and survives what it handed out, and
     const std::string large(100, 'L');
     kept = block.append(bytes_of(large), 16);
     CHECK(kept == large);
-    CHECK(block.room() == 0);
-    block.reset();
-    CHECK(block.room() == 0);
+    CHECK(block.extend(kept, bytes_of("more")) == 0);
+    const Bytes next = block.append(bytes_of("next"), 16);
+    CHECK(next == "next");
+    CHECK(kept == large);
     CHECK(kept.owner()->refs == 1);
     CHECK(block.append({}, 16).empty());
-    kept = block.append(bytes_of("next"), 16);
+    kept = next;
   }
   CHECK(kept == "next");
+  CHECK(kept.owner()->refs == 1);
+}
+
+TEST_CASE("a block extends what it handed out last, and only that, as far as it has room") {
+  BytesBlock block;
+  Bytes foreign = Bytes::copy("abc");
+  CHECK(block.extend(foreign, bytes_of("d")) == 0);  // there is no memory yet
+  Bytes first = block.append(bytes_of("abc"), 16);
+  const Bytes before(first);
+  CHECK(block.extend(foreign, bytes_of("d")) == 0);
+  CHECK(block.extend(first, bytes_of("def")) == 3);
+  CHECK(first == "abcdef");
+  CHECK(before == "abc");
+  CHECK(first.data() == before.data());
+  CHECK(first.owner()->refs == 3);
+  Bytes second = block.append(bytes_of("gh"), 16);
+  CHECK(second.data() == first.end());
+  CHECK(block.extend(first, bytes_of("x")) == 0);
+  CHECK(block.extend(second, bytes_of("0123456789")) == 8);
+  CHECK(second == "gh01234567");
+  CHECK(block.extend(second, bytes_of("89")) == 0);
+  CHECK(first == "abcdef");
+}
+
+TEST_CASE("blocks that are swapped go on where the other one was") {
+  BytesBlock block;
+  BytesBlock other;
+  Bytes bytes = block.append(bytes_of("abc"), 16);
+  block.swap(other);
+  CHECK(block.extend(bytes, bytes_of("d")) == 0);
+  CHECK(other.extend(bytes, bytes_of("d")) == 1);
+  CHECK(bytes == "abcd");
 }
 
 TEST_CASE("extended Bytes are the same view over more of the same memory") {
@@ -182,9 +210,8 @@ TEST_CASE("extended Bytes are the same view over more of the same memory") {
   Bytes first = block.append(bytes_of("abc"), 16);
   const std::byte* const begin = first.data();
   const Bytes second = block.append(bytes_of("def"), 16);
-  const Bytes both = std::move(first).extended(second.size());
-  CHECK(both == "abcdef");
-  CHECK(both.data() == begin);
-  CHECK(first.empty());
-  CHECK(both.owner()->refs == 3);
+  first.extend(second.size());
+  CHECK(first == "abcdef");
+  CHECK(first.data() == begin);
+  CHECK(first.owner()->refs == 3);
 }

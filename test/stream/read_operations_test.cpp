@@ -300,6 +300,21 @@ TEST_CASE("a try_ read that waits hears of the failure as a code") {
   CHECK(loop.run(task) == errno_code(EPIPE));
 }
 
+TEST_CASE("a read that is made and not awaited takes nothing") {
+  StreamLoop loop;
+  const StreamReader reader = loop.reader();
+  reader.feed_data("line\nrest");
+  {
+    const auto line = reader.readline();
+    const auto until = reader.try_readuntil("\n");
+    const auto all = reader.read();
+  }
+  CHECK(reader.buffered() == 9);
+  CHECK_FALSE(reader.core()->waited_for());
+  CHECK(reader.core()->ref_count() == 1);
+  CHECK(loop.run(readline(reader)) == "line\n");
+}
+
 TEST_CASE("a million reads of ready bytes do not grow the stack") {
   StreamLoop loop;
   const StreamReader reader = loop.reader();
