@@ -31,10 +31,9 @@ Task<StreamPair> open_upstream(const Upstream& upstream) {
   pelton::ConnectOptions options;
   options.limit = upstream.limit;
   if (upstream.endpoint.kind == Endpoint::Kind::unix_socket) {
-    co_return co_await pelton::open_unix_connection(upstream.endpoint.path, options);
+    return pelton::open_unix_connection(upstream.endpoint.path, options);
   }
-  co_return co_await pelton::open_connection(upstream.endpoint.host, upstream.endpoint.port,
-                                             options);
+  return pelton::open_connection(upstream.endpoint.host, upstream.endpoint.port, options);
 }
 
 Task<> carry(StreamPair client, const Upstream& upstream) {
@@ -55,7 +54,7 @@ Task<> carry(StreamPair client, const Upstream& upstream) {
   client.writer.transport().set_write_buffer_limits(upstream.limit);
   server->writer.transport().set_write_buffer_limits(upstream.limit);
   // As a task of its own: what it took to connect does not stay in memory with the connection.
-  Loop::running().create_task(pelton::relay(std::move(client), std::move(*server)));
+  Loop::running().create_task(pelton::relay_unobserved(std::move(client), std::move(*server)));
 }
 
 int serve(const pelton::apps::ServerConfig& config, const std::string& upstream_text,

@@ -54,10 +54,14 @@ class Lease {
 };
 
 /// Who waits for buffers of an exhausted group.
-class BufferWaiter : public ListNode<BufferGroup> {
+class BufferWaiter : public ListNode<BufferWaiter> {
  public:
   /// Called once, after the waiter was taken off the list, when a buffer can be received into.
   virtual void on_buffers_available() noexcept = 0;
+  /// Buffers are short: copy out what is only waiting, so that they go home.
+  virtual void on_buffer_pressure() noexcept {}
+  /// The loop closes: there will be no buffers any more.
+  virtual void on_loop_close() noexcept {}
 
  protected:
   ~BufferWaiter() = default;
@@ -113,6 +117,11 @@ class BufferGroup {
   [[nodiscard]] bool has_parked() const noexcept { return !parked_.empty(); }
   /// True if wake_parked() would call somebody: the loop must not sleep.
   [[nodiscard]] bool can_wake() const noexcept { return !parked_.empty() && available_ > 0; }
+  /// Calls `visit(BufferWaiter&)` for each who waits; it may take the waiter off the list.
+  template <class Visit>
+  void for_each_parked(Visit&& visit) {
+    parked_.for_each(std::forward<Visit>(visit));
+  }
   /// Calls waiters, oldest first, as many as there are available buffers. \return how many.
   unsigned wake_parked() noexcept;
 
@@ -153,7 +162,7 @@ class BufferGroup {
   unsigned lent_ = 0;
   unsigned pressure_below_ = 0;
   bool registered_ = false;
-  List<BufferWaiter, BufferGroup> parked_;
+  List<BufferWaiter, BufferWaiter> parked_;
 };
 
 }  // namespace pelton

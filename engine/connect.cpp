@@ -12,7 +12,7 @@ class Connector final : public RefCounted, public LoopResource {
   Connector(Loop& loop, OwnedFd socket, const SocketAddress& address)
       : loop_(loop), socket_(std::move(socket)), address_(address) {}
 
-  void start(Waiter& waiter) noexcept {
+  void start(WaitCell& waiter) noexcept {
     waiter_ = &waiter;
     loop_.add_resource(*this);
     add_ref();  // the operation's
@@ -27,6 +27,7 @@ class Connector final : public RefCounted, public LoopResource {
     if (error_ != 0) return errno_result(error_);
     return std::move(socket_);
   }
+  [[nodiscard]] const SocketAddress& address() const noexcept { return address_; }
   void on_loop_close() noexcept override { abandon(); }
 
  private:
@@ -38,7 +39,7 @@ class Connector final : public RefCounted, public LoopResource {
     auto& self = op.owner<Connector>();
     self.error_ = -res;
     self.unlink();
-    if (Waiter* waiter = std::exchange(self.waiter_, nullptr)) waiter->wake();
+    if (WaitCell* waiter = std::exchange(self.waiter_, nullptr)) waiter->wake();
     self.drop_ref();
   }
   static constexpr OpKind kind{"connect", prepare, complete};
@@ -47,7 +48,7 @@ class Connector final : public RefCounted, public LoopResource {
   OwnedFd socket_;
   SocketAddress address_;
   Op op_{kind, this};
-  Waiter* waiter_ = nullptr;
+  WaitCell* waiter_ = nullptr;
   int error_ = ECANCELED;
 };
 
@@ -62,6 +63,8 @@ void ConnectAwaiter::await_suspend(std::coroutine_handle<> coroutine) noexcept {
   park(coroutine);
   connector_->start(*this);
 }
+
+const SocketAddress& ConnectAwaiter::address() const noexcept { return connector_->address(); }
 
 Result<OwnedFd> ConnectAwaiter::await_resume() {
   check_cancelled();

@@ -18,7 +18,7 @@ class Connector;
 }
 
 /// Awaits one connect; yields the connected socket or the errno. Cancelling closes the socket.
-class ConnectAwaiter final : public Waiter {
+class ConnectAwaiter final : public WaitCell {
  public:
   ConnectAwaiter(Loop& loop, OwnedFd socket, const SocketAddress& address);
   ~ConnectAwaiter() override;
@@ -26,6 +26,8 @@ class ConnectAwaiter final : public Waiter {
   void await_suspend(std::coroutine_handle<> coroutine) noexcept;
   /// \throws Cancelled
   [[nodiscard]] Result<OwnedFd> await_resume();
+  /// Where to.
+  [[nodiscard]] const SocketAddress& address() const noexcept;
 
  private:
   Ref<detail::Connector> connector_;

@@ -26,8 +26,11 @@ constexpr bool recycle = true;
 constexpr std::size_t class_bytes = 16;
 constexpr std::size_t header_bytes = 8;
 constexpr std::size_t class_count = 260;  // up to 4 KiB and a header: a chain's gathering block
-// The rest goes back to the heap. Small blocks are what every busy connection has one of.
-constexpr std::size_t kept_bytes_per_class = 512 * 1024;
+// The rest goes back to the heap. Small blocks are what every busy connection has one of; large
+// ones, the frames of what takes a connection up above all, come in crowds that do not return.
+constexpr std::size_t small_bytes_max = 128;
+constexpr std::size_t kept_bytes_per_small_class = 128 * 1024;
+constexpr std::size_t kept_bytes_per_large_class = 64 * 1024;
 
 constexpr std::size_t class_of(std::size_t size) noexcept {
   return (size + class_bytes - 1 - header_bytes) / class_bytes;
@@ -42,14 +45,26 @@ struct FreeBlock {
 
 struct SizeClass {
   FreeBlock* head = nullptr;
-  std::uint32_t count = 0;
+  std::uint32_t room = 0;  ///< blocks that it would still keep
 };
+
+constexpr std::uint32_t most_kept(std::size_t index) noexcept {
+  const std::size_t bytes = block_bytes(index);
+  return static_cast<std::uint32_t>(
+      (bytes <= small_bytes_max ? kept_bytes_per_small_class : kept_bytes_per_large_class) / bytes);
+}
+
+consteval std::array<SizeClass, class_count> empty_classes() noexcept {
+  std::array<SizeClass, class_count> empty{};
+  for (std::size_t index = 0; index < class_count; ++index) empty[index].room = most_kept(index);
+  return empty;
+}
 
 enum class PoolState : std::uint8_t { unused, active, ended };
 
 // Trivially destructible, so that they need no guard on access and may be touched while a thread
 // ends, by objects that outlive the pool.
-constinit thread_local std::array<SizeClass, class_count> classes{};
+constinit thread_local std::array<SizeClass, class_count> classes = empty_classes();
 constinit thread_local PoolState state = PoolState::unused;
 
 /// Empties the pool at the end of its thread.
@@ -62,7 +77,6 @@ struct PoolEnd {
         size_class.head = block->next;
         ::operator delete(block);
       }
-      size_class.count = 0;
     }
   }
 };
@@ -71,7 +85,7 @@ void* take(SizeClass& size_class) noexcept {
   FreeBlock* const block = size_class.head;
   if (!block) return nullptr;
   size_class.head = block->next;
-  --size_class.count;
+  ++size_class.room;
   return block;
 }
 
@@ -82,11 +96,11 @@ bool keep(std::size_t index, void* memory) noexcept {
     static_cast<void>(&at_thread_end);
   }
   SizeClass& size_class = classes[index];
-  if (size_class.count * block_bytes(index) >= kept_bytes_per_class) return false;
+  if (size_class.room == 0) return false;
   auto* block = static_cast<FreeBlock*>(memory);
   block->next = size_class.head;
   size_class.head = block;
-  ++size_class.count;
+  --size_class.room;
   return true;
 }
 

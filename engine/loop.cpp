@@ -136,7 +136,9 @@ void Loop::relieve_buffer_pressure() noexcept {
   if (now - last_relief_ < relief_pause) return;
   last_relief_ = now;
   buffer_pressure_ = false;
-  resources_.for_each([](LoopResource& resource) { resource.on_buffer_pressure(); });
+  const auto relieve = [](BufferWaiter& waiter) { waiter.on_buffer_pressure(); };
+  resources_.for_each(relieve);
+  buffers_->for_each_parked(relieve);
 }
 
 // --- Submission ---
@@ -406,7 +408,9 @@ void Loop::close() {
   if (executor_) executor_->shut_down();
   mailbox_->close(*this);
   jobs_.clear();
-  resources_.for_each([](LoopResource& resource) { resource.on_loop_close(); });
+  const auto end = [](BufferWaiter& waiter) { waiter.on_loop_close(); };
+  resources_.for_each(end);
+  buffers_->for_each_parked(end);
   reap_everything();
   discard_ready();
   signals_.reset();

@@ -42,14 +42,15 @@ struct ExceptionContext {
   std::exception_ptr exception;  ///< may be null
 };
 
-/// Something with operations in flight that must end when the loop closes.
-class LoopResource : public ListNode<LoopResource> {
+/// Something with operations in flight that must end when the loop closes. It is linked in the
+/// loop's list of them, or in that of those who wait for buffers: the loop tells both.
+class LoopResource : public BufferWaiter {
  public:
   LoopResource() noexcept = default;
   /// The loop closes: cancel every operation. No callback to the user may follow.
-  virtual void on_loop_close() noexcept = 0;
-  /// Receive buffers are short: copy out what is only waiting, so that they go home.
-  virtual void on_buffer_pressure() noexcept {}
+  void on_loop_close() noexcept override = 0;
+  /// For those that park.
+  void on_buffers_available() noexcept override {}
   /// The end of a turn in which at_end_of_turn() was called; once, however often it was.
   virtual void on_end_of_turn() noexcept {}
 
@@ -250,7 +251,7 @@ class Loop {
   Runnable* ready_first_ = nullptr;
   Runnable* ready_last_ = nullptr;
   std::vector<LoopResource*> end_of_turn_;  ///< null where it was taken back
-  List<LoopResource, LoopResource> resources_;
+  List<LoopResource, BufferWaiter> resources_;
   List<DescriptorWaiter, DescriptorWaiter> starving_;
   List<TaskCore, TaskCore> tasks_;
   TimerHeap timers_;
@@ -317,7 +318,7 @@ auto Loop::run_in_executor(Function function) -> Future<std::invoke_result_t<Fun
 }
 
 /// Waits at least `delay`; zero or less lets the other ready tasks run once. asyncio.sleep.
-class SleepAwaiter final : public Waiter, private Timer {
+class SleepAwaiter final : public WaitCell, private Timer {
  public:
   explicit SleepAwaiter(Duration delay) noexcept : delay_(delay) {}
   [[nodiscard]] bool await_ready() const noexcept { return false; }

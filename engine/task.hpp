@@ -34,7 +34,7 @@ class PromiseCore : public PooledMemory {
     void await_suspend(std::coroutine_handle<Promise> coroutine) const noexcept {
       const PromiseCore& promise = coroutine.promise();
       // Where the child ended without waiting, its starter sees that and goes on by itself.
-      if (promise.waited_) TaskCore::continue_with(promise.continuation_);
+      TaskCore::continue_with(promise.continuation_);
     }
     void await_resume() const noexcept {}
   };
@@ -43,9 +43,8 @@ class PromiseCore : public PooledMemory {
   [[nodiscard]] FinalAwaiter final_suspend() const noexcept { return {}; }
   void unhandled_exception() noexcept { error_ = std::current_exception(); }
 
-  std::coroutine_handle<> continuation_;
+  std::coroutine_handle<> continuation_;  ///< null until it has waited
   std::exception_ptr error_;
-  bool waited_ = false;
 };
 
 template <class T>
@@ -97,11 +96,9 @@ class [[nodiscard]] Task {
     explicit Awaiter(Handle coroutine) noexcept : coroutine_(coroutine) {}
     [[nodiscard]] bool await_ready() const noexcept { return false; }
     bool await_suspend(std::coroutine_handle<> awaiting) const noexcept {
-      promise_type& promise = coroutine_.promise();
-      promise.continuation_ = awaiting;
       coroutine_.resume();
       if (coroutine_.done()) return false;
-      promise.waited_ = true;
+      coroutine_.promise().continuation_ = awaiting;
       return true;
     }
     T await_resume() const {
@@ -153,8 +150,7 @@ class TaskState : public FutureState<T>, public TaskCore {
   void run() noexcept override {
     if (done()) return this->drop_ref();  // destroyed while it was in the ready queue
     std::coroutine_handle<> first;
-    if (!started_) {
-      started_ = true;
+    if (begin()) {
       if (must_cancel()) return end_cancelled();
       first = coroutine_.coroutine();
     }
@@ -197,7 +193,6 @@ class TaskState : public FutureState<T>, public TaskCore {
     this->drop_ref();  // the loop's
   }
 
-  bool started_ = false;  // beside TaskCore's flags
   Task<T> coroutine_;
 };
 

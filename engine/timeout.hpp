@@ -19,6 +19,11 @@
 
 namespace pelton {
 
+namespace detail {
+template <class T>
+Task<T> run_within(Task<T> work, Duration delay);
+}
+
 /// A deadline that can be moved while the work goes on. Counterpart: asyncio.Timeout.
 ///
 /// Must outlive the Task that run() returns:
@@ -60,6 +65,8 @@ class Timeout final : private Timer {
   }
 
  private:
+  template <class T>
+  friend Task<T> detail::run_within(Task<T> work, Duration delay);
   enum class State : std::uint8_t { created, active, expiring, expired, finished };
   /// Leaves also where the coroutine of run() is destroyed.
   class Scope {
@@ -91,6 +98,27 @@ template <class T>
 Task<T> run_until(TimePoint when, Task<T> work) {
   Timeout scope(when);
   co_return co_await scope.run(std::move(work));
+}
+
+/// Timeout::run() as one coroutine: what a wait_for keeps while its work goes on.
+template <class T>
+Task<T> run_within(Task<T> work, Duration delay) {
+  Timeout timeout(deadline_after(delay));
+  timeout.enter();
+  const Timeout::Scope scope(timeout);
+  try {
+    co_return co_await work;
+  } catch (const Cancelled&) {
+    if (timeout.leave()) throw TimeoutError();
+    throw;
+  }
+}
+
+/// Lets others run, as asyncio does, then ends without having begun `work`.
+template <class T>
+Task<T> time_out_at_once([[maybe_unused]] Task<T> work) {
+  co_await sleep(Duration::zero());
+  throw TimeoutError();
 }
 
 template <class Awaitable>
@@ -134,12 +162,8 @@ template <class T>
 /// Counterpart: asyncio.wait_for of a coroutine.
 template <class T>
 [[nodiscard]] Task<T> wait_for(Task<T> work, Duration delay) {
-  if (delay <= Duration::zero()) {
-    co_await sleep(Duration::zero());  // asyncio lets others run here, too
-    throw TimeoutError();
-  }
-  Timeout scope(deadline_after(delay));
-  co_return co_await scope.run(std::move(work));
+  if (delay <= Duration::zero()) return detail::time_out_at_once(std::move(work));
+  return detail::run_within(std::move(work), delay);
 }
 
 /// Waits by anything that can be awaited for at most `delay`, as in

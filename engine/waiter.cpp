@@ -27,13 +27,13 @@ void TaskCore::destroy() noexcept {
 
 bool TaskCore::step(std::coroutine_handle<> first) noexcept {
   TaskCore* const outer = std::exchange(current_, this);
-  if (Waiter* waiter = std::exchange(waiter_, nullptr)) {
+  if (WaitCell* waiter = std::exchange(waiter_, nullptr)) {
     if (must_cancel_) {  // cancelled between the wake-up and now: asyncio lets the cancel win
       must_cancel_ = false;
       waiter->cancelled_ = true;
     }
     if (!waiter->cancelled_) {
-      waiter->state_ = Waiter::State::waiting;
+      waiter->state_ = WaitCell::State::waiting;
       waiter_ = waiter;
       if (waiter->still_waiting()) {
         current_ = outer;
@@ -41,7 +41,7 @@ bool TaskCore::step(std::coroutine_handle<> first) noexcept {
       }
       waiter_ = nullptr;
     }
-    waiter->state_ = Waiter::State::idle;
+    waiter->state_ = WaitCell::State::idle;
     first = waiter->coroutine_;
   }
   next_ = first;
@@ -54,7 +54,7 @@ bool TaskCore::step(std::coroutine_handle<> first) noexcept {
   return true;
 }
 
-void Waiter::park(std::coroutine_handle<> coroutine) noexcept {
+void WaitCell::park(std::coroutine_handle<> coroutine) noexcept {
   TaskCore* const task = TaskCore::current();
   PELTON_ASSERT(task != nullptr);  // awaited outside of a pelton task
   PELTON_ASSERT(task->waiter_ == nullptr);
@@ -65,19 +65,37 @@ void Waiter::park(std::coroutine_handle<> coroutine) noexcept {
   task->waiter_ = this;
 }
 
-void Waiter::wake() noexcept {
+void WaitCell::park_beside(TaskCore& task) noexcept {
+  task_ = &task;
+  state_ = State::waiting;
+  cancelled_ = false;
+}
+
+bool WaitCell::goes_on() noexcept {
+  if (state_ == State::waiting) return true;
+  state_ = State::waiting;
+  if (still_waiting()) return true;
+  state_ = State::idle;
+  return false;
+}
+
+void WaitCell::wake() noexcept {
   if (state_ != State::waiting) return;
-  unlink();
   state_ = State::woken;
   task_->loop().schedule(*task_);
 }
 
-void Waiter::cancel_wait() noexcept {
+void WaitCell::cancel_wait() noexcept {
   cancelled_ = true;
   wake();
 }
 
-void Waiter::check_cancelled() {
+void Waiter::cancel_wait() noexcept {
+  unlink();
+  WaitCell::cancel_wait();
+}
+
+void WaitCell::check_cancelled() {
   if (cancelled_) throw Cancelled();
 }
 

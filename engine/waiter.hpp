@@ -1,15 +1,16 @@
-// Runnable, TaskCore and Waiter: who runs, who is running, and what it waits for.
+// Runnable, TaskCore, WaitCell and Waiter: who runs, who is running, and what it waits for.
 //
-// A task that awaits something parks a Waiter, a cell that lies in the awaiter in its coroutine
-// frame. Waking it puts the task into the loop's ready queue; cancelling it unlinks it at once.
-// No Waiter is ever known to the kernel, so both are immediate and destroying a frame that is
-// parked on one is legal.
+// A task that awaits something parks a WaitCell that lies in the awaiter in its coroutine frame; a
+// Waiter is one that a list links. Waking it puts the task into the loop's ready queue; cancelling
+// it unlinks it at once. No cell is ever known to the kernel, so both are immediate and destroying
+// a frame that is parked on one is legal.
 //
-// A woken Waiter may refuse to end the wait (`still_waiting`), as a reader does that was fed too
-// little; the coroutine is then not resumed.
+// A woken cell may refuse to end the wait (`still_waiting`), as a reader does that was fed too
+// little; the coroutine is then not resumed. A cell that waits for several things at once keeps a
+// cell beside it for each (`park_beside`), and asks those when it is asked.
 //
-// Neighbours: task.hpp derives tasks from TaskCore, loop.hpp runs them; future.hpp, sync.hpp and
-// the stream's reader derive Waiters. Thread rule: the loop's thread only.
+// Neighbours: task.hpp derives tasks from TaskCore, loop.hpp runs them; future.hpp and sync.hpp
+// derive Waiters, the stream's reader WaitCells. Thread rule: the loop's thread only.
 #pragma once
 
 #include <coroutine>
@@ -22,7 +23,7 @@ namespace pelton {
 
 class FutureCore;
 class Loop;
-class Waiter;
+class WaitCell;
 
 /// Something the loop's ready queue can run once.
 class Runnable {
@@ -46,8 +47,22 @@ class Runnable {
   bool scheduled_ = false;  // last: what derives puts its own flags behind it
 };
 
+namespace detail {
+// What fills up the last word of Runnable, which as members would take a word of their own.
+struct TaskMarks {
+  bool must_cancel_ = false;
+  bool started_ = false;
+};
+struct CancelCount {
+  unsigned cancel_requests_ = 0;
+};
+}  // namespace detail
+
 /// The part of a started task that waiting and cancelling concern; see task.hpp for the rest.
-class TaskCore : public Runnable, public ListNode<TaskCore> {
+class TaskCore : public Runnable,
+                 private detail::TaskMarks,
+                 private detail::CancelCount,
+                 public ListNode<TaskCore> {
  public:
   /// The task that is running now on this thread, or null.
   [[nodiscard]] static TaskCore* current() noexcept { return current_; }
@@ -85,26 +100,28 @@ class TaskCore : public Runnable, public ListNode<TaskCore> {
   virtual void abandon() noexcept = 0;
 
   [[nodiscard]] bool must_cancel() const noexcept { return must_cancel_; }
+  /// Marks the task as begun. \return false if it was already.
+  bool begin() noexcept { return !std::exchange(started_, true); }
   /// Takes a Cancelled that the task has not met yet off it. \return whether there was one.
   bool take_cancel() noexcept { return std::exchange(must_cancel_, false); }
 
  private:
   friend class Loop;
-  friend class Waiter;
+  friend class WaitCell;
   inline static thread_local TaskCore* current_ = nullptr;
   /// Set and taken within one step, where no other step can begin: one place is enough for all.
   inline static thread_local std::coroutine_handle<> next_ = {};
 
   Loop* loop_;
-  Waiter* waiter_ = nullptr;
-  unsigned cancel_requests_ = 0;
-  bool must_cancel_ = false;
+  WaitCell* waiter_ = nullptr;
 };
 
 /// One wait of one task; base of awaiters. See the head of this file.
-class Waiter : public ListNode<Waiter> {
+class WaitCell {
  public:
-  Waiter() noexcept = default;
+  WaitCell() noexcept = default;
+  WaitCell(const WaitCell&) = delete;
+  WaitCell& operator=(const WaitCell&) = delete;
 
   /// True while nobody has woken or cancelled it.
   [[nodiscard]] bool pending() const noexcept { return state_ == State::waiting; }
@@ -112,22 +129,27 @@ class Waiter : public ListNode<Waiter> {
   void wake() noexcept;
 
  protected:
-  virtual ~Waiter() {
+  virtual ~WaitCell() {
     if (task_ && task_->waiter_ == this) task_->waiter_ = nullptr;
   }
 
-  /// For await_suspend: parks the running task here. Link the Waiter into a list afterwards.
+  /// For await_suspend: parks the running task here. Link a Waiter into a list afterwards.
   void park(std::coroutine_handle<> coroutine) noexcept;
+  /// Waits for `task`, which is parked in another cell: waking this asks that one.
+  void park_beside(TaskCore& task) noexcept;
+  /// For a cell that is parked beside another, when that one is asked: \return true if this one is
+  /// pending, or was woken and is so again.
+  [[nodiscard]] bool goes_on() noexcept;
   /// For await_resume: throws Cancelled if the wait was cancelled.
   void check_cancelled();
   /// True if a cancel ended the wait (for owners that must pass a wake-up on).
   [[nodiscard]] bool cancelled() const noexcept { return cancelled_; }
   [[nodiscard]] TaskCore& task() const noexcept { return *task_; }
 
-  /// Asked when the task is about to resume: true keeps it waiting (the Waiter must be where its
+  /// Asked when the task is about to resume: true keeps it waiting (the cell must be where its
   /// next wake() comes from). Not asked of a cancelled wait.
   virtual bool still_waiting() noexcept { return false; }
-  /// The task was cancelled while this was pending. The default unlinks and wakes with Cancelled.
+  /// The task was cancelled while this was pending. The default wakes it with Cancelled.
   virtual void cancel_wait() noexcept;
 
  private:
@@ -137,7 +159,20 @@ class Waiter : public ListNode<Waiter> {
   TaskCore* task_ = nullptr;
   std::coroutine_handle<> coroutine_;
   State state_ = State::idle;
-  bool cancelled_ = false;
+  bool cancelled_ = false;  // last: what derives puts its own flags behind it
+};
+
+/// A cell that a list links while it waits.
+class Waiter : public WaitCell, public ListNode<Waiter> {
+ public:
+  /// The same as WaitCell::wake(), off the list.
+  void wake() noexcept {
+    unlink();
+    WaitCell::wake();
+  }
+
+ protected:
+  void cancel_wait() noexcept override;
 };
 
 using WaitList = List<Waiter, Waiter>;

@@ -17,6 +17,7 @@ namespace detail {
 /// The message header of a send of several pieces, pinned until its final completion.
 struct SendBatch : PooledMemory {
   static constexpr std::size_t pieces_max = 64;
+  std::size_t bytes = 0;
   msghdr message{};
   std::array<iovec, pieces_max> pieces;
 };
@@ -89,24 +90,26 @@ void SocketTransport::prepare_send(Op& op, io_uring_sqe& sqe) noexcept {
     sqe::send(sqe, fd, piece.data(), static_cast<std::uint32_t>(self.sending_bytes_));
     return;
   }
-  self.batch_ = new detail::SendBatch;
-  self.sending_bytes_ = 0;
+  auto* const batch = self.batch_ = new detail::SendBatch;
   for (std::size_t index = 0; index < count; ++index) {
     const Bytes& piece = self.queue_.piece(index);
-    self.batch_->pieces[index] = {const_cast<std::byte*>(piece.data()), piece.size()};
-    self.sending_bytes_ += piece.size();
+    batch->pieces[index] = {const_cast<std::byte*>(piece.data()), piece.size()};
+    batch->bytes += piece.size();
   }
-  self.batch_->message.msg_iov = self.batch_->pieces.data();
-  self.batch_->message.msg_iovlen = count;
-  sqe::sendmsg(sqe, fd, &self.batch_->message);
+  batch->message.msg_iov = batch->pieces.data();
+  batch->message.msg_iovlen = count;
+  sqe::sendmsg(sqe, fd, &batch->message);
 }
 
 void SocketTransport::complete_send(Op& op, int res, std::uint32_t) noexcept {
   auto& self = op.owner<SocketTransport>();
   const Ref<SocketTransport> keep(&self);
   PELTON_ASSERT(!op.in_flight());  // sends are single-shot
-  delete std::exchange(self.batch_, nullptr);
-  self.sending_pieces_ = 0;
+  if (std::exchange(self.sending_pieces_, 0) > 1) {
+    detail::SendBatch* const batch = self.batch_;
+    self.sending_bytes_ = batch->bytes;
+    delete batch;
+  }
   if (self.dropping_) {
     self.queue_.clear();
   } else {

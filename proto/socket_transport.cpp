@@ -76,14 +76,30 @@ void SocketTransport::prepare_receive(Op& op, io_uring_sqe& sqe) noexcept {
 }
 
 void SocketTransport::arm_receive() noexcept {
-  if (!wants_data() || receive_.in_flight() || receive_rests_ || BufferWaiter::linked()) return;
-  if (loop_.buffers().available() == 0) {  // armed now, it would fail at once
-    ++loop_.stats().parks;
-    loop_.buffers().park(*this);
-    return;
-  }
+  if (!wants_data() || receive_.in_flight() || receive_rests_ || parked_) return;
+  if (loop_.buffers().available() == 0) return park();  // armed now, it would fail at once
   ++loop_.stats().recv_submitted;
   loop_.start(receive_);
+}
+
+/// From the loop's list of resources to that of those who wait for buffers.
+void SocketTransport::park() noexcept {
+  ++loop_.stats().parks;
+  LoopResource::unlink();
+  loop_.buffers().park(*this);
+  parked_ = true;
+}
+
+void SocketTransport::unpark() noexcept {
+  if (!parked_) return;
+  parked_ = false;
+  LoopResource::unlink();
+  loop_.add_resource(*this);
+}
+
+void SocketTransport::on_buffers_available() noexcept {
+  unpark();
+  arm_receive();
 }
 
 void SocketTransport::complete_receive(Op& op, int res, std::uint32_t flags) noexcept {
@@ -133,10 +149,7 @@ void SocketTransport::on_receive_error(int error) noexcept {
     case ENOBUFS:
       ++loop_.stats().enobufs;
       if (!loop_.buffers().on_exhausted()) loop_.report_buffer_pressure();
-      if (wants_data() && !BufferWaiter::linked()) {
-        ++loop_.stats().parks;
-        loop_.buffers().park(*this);
-      }
+      if (wants_data() && !parked_) park();
       return;
     case ECANCELED:
     case EAGAIN:
@@ -166,7 +179,7 @@ void SocketTransport::on_peer_end() noexcept {
 void SocketTransport::pause_reading() noexcept {
   if (closing_ || paused_) return;
   paused_ = true;
-  BufferWaiter::unlink();
+  unpark();
   // Completions that are under way are held, in order, until reading resumes.
   loop_.cancel(receive_);
 }
@@ -218,7 +231,7 @@ void SocketTransport::close() noexcept {
   closing_ = true;
   if (queue_.empty()) ++writes_after_loss_;
   held_.clear();
-  BufferWaiter::unlink();
+  unpark();
   loop_.schedule(*this);
 }
 
@@ -228,7 +241,7 @@ void SocketTransport::force_close(Failure failure) noexcept {
   closing_ = dropping_ = true;
   ++writes_after_loss_;
   held_.clear();
-  BufferWaiter::unlink();
+  unpark();
   if (!send_.in_flight()) queue_.clear();
   loop_.schedule(*this);
 }
@@ -277,7 +290,7 @@ void SocketTransport::on_loop_close() noexcept {
   silent_ = made_ = closing_ = dropping_ = true;
   protocol_.reset();
   held_.clear();
-  BufferWaiter::unlink();
+  unpark();
   if (!send_.in_flight()) queue_.clear();
   proceed_closing();
 }

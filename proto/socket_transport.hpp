@@ -35,7 +35,6 @@ class SocketTransport final : public Transport,
                               public detail::PooledMemory,
                               private detail::SocketHolder,
                               private LoopResource,
-                              private BufferWaiter,
                               private Runnable {
  public:
   /// Opens a transport on a connected, stream socket: connection_made comes in the next turn,
@@ -90,7 +89,9 @@ class SocketTransport final : public Transport,
   void on_peer_end() noexcept;
   void hold(Bytes data) noexcept;
   void deliver_held() noexcept;
-  void on_buffers_available() noexcept override { arm_receive(); }
+  void park() noexcept;
+  void unpark() noexcept;
+  void on_buffers_available() noexcept override;
   void on_buffer_pressure() noexcept override;
 
   // Sending.
@@ -128,21 +129,25 @@ class SocketTransport final : public Transport,
   bool end_held_ : 1 = false;    ///< peer_ended_ is not told yet, for held data comes first
   bool shut_ : 1 = false;        ///< shutdown(2) was called for both directions
   bool ended_ : 1 = false;
+  bool parked_ : 1 = false;  ///< linked among those who wait for buffers
   Loop& loop_;
   Ref<Protocol> protocol_;
   Op receive_{receive_kind, this};
   Op send_{send_kind, this};
-  Chain queue_;                    ///< to be sent; the first sending_pieces_ are with the kernel
-  std::size_t sending_bytes_ = 0;  ///< that the send in flight, or the last one, was to send
+  Chain queue_;  ///< to be sent; the first sending_pieces_ are with the kernel
+  /// Of the send in flight: how many bytes it is to send, or its batch where it has several pieces.
+  union {
+    std::size_t sending_bytes_ = 0;
+    detail::SendBatch* batch_;
+  };
   [[no_unique_address]] WriteFlow flow_;  // the next two fill up its last word
   std::uint8_t writes_after_loss_ = 0;    ///< as many as matter
   std::uint32_t sending_pieces_ = 0;
-  detail::SendBatch* batch_ = nullptr;
   Chain held_;  ///< received while paused
   Failure failure_;
   mutable std::unique_ptr<SocketAddress> peer_;  ///< once asked for, it is known to the end
 };
-static_assert(sizeof(SocketTransport) == 216);
+static_assert(sizeof(SocketTransport) == 184);
 
 /// Calls the protocol; what it throws is a fatal error of the connection, as in asyncio.
 template <class Call>

@@ -97,6 +97,11 @@ Task<std::expected<OwnedFd, Failure>> connect_one(SocketAddress address, const A
   throw OSError::with_text(failures.front().code(), std::move(text));
 }
 
+[[noreturn]] void raise_connect_failure(std::error_code code, const SocketAddress& address,
+                                        bool all_errors) {
+  raise_failures({failure_with(code, "Connect call failed " + address.to_string())}, all_errors);
+}
+
 void check_stream_socket(const OwnedFd& socket, bool is_unix) {
   const auto type = socket_type(socket.get());
   const auto family = socket_family(socket.get());
@@ -105,13 +110,31 @@ void check_stream_socket(const OwnedFd& socket, bool is_unix) {
                    " was expected, got fd " + std::to_string(socket.get()));
 }
 
-}  // namespace
+/// The connect of a new socket.
+ConnectAwaiter begin_connect(const SocketAddress& address, bool all_errors) {
+  auto socket = open_socket(address.family(), SOCK_STREAM);
+  if (!socket) raise_failures({Failure(socket.error())}, all_errors);
+  return connect(Loop::running(), std::move(*socket), address);
+}
 
-Task<StreamPair> open_connection(std::string host, std::uint16_t port, ConnectOptions options) {
-  ResolveRequest request(host, std::to_string(port));
-  request.has_host = !host.empty();
-  request.family = options.family;
-  request.flags = options.flags;
+/// To the one address that there is. One small coroutine, for a proxy may have thousands of them at
+/// once: of the address it keeps no copy besides that of the connect.
+Task<StreamPair> connect_to(std::unique_ptr<SocketAddress> address, std::size_t limit,
+                            bool all_errors) {
+  OwnedFd socket;
+  {
+    ConnectAwaiter attempt = begin_connect(*address, all_errors);
+    address.reset();
+    Result<OwnedFd> connected = co_await attempt;
+    if (!connected) raise_connect_failure(connected.error(), attempt.address(), all_errors);
+    socket = std::move(*connected);
+  }
+  static_cast<void>(set_no_delay(socket.get()));  // asyncio's default
+  co_return co_await make_streams(std::move(socket), limit);
+}
+
+/// To the first address that answers, of all that the names have.
+Task<StreamPair> connect_to_any(ResolveRequest request, ConnectOptions options) {
   Addresses local;
   if (!options.local_host.empty() || options.local_port != 0) {
     ResolveRequest from(std::string(options.local_host), std::to_string(options.local_port));
@@ -128,6 +151,22 @@ Task<StreamPair> open_connection(std::string host, std::uint16_t port, ConnectOp
     failures.push_back(std::move(connected.error()));
   }
   raise_failures(failures, options.all_errors);
+}
+
+}  // namespace
+
+Task<StreamPair> open_connection(std::string host, std::uint16_t port, ConnectOptions options) {
+  ResolveRequest request(std::move(host), std::to_string(port));
+  request.has_host = !request.host.empty();
+  request.family = options.family;
+  request.flags = options.flags;
+  if (options.local_host.empty() && options.local_port == 0) {
+    if (const auto address = resolve_numeric(request)) {
+      return connect_to(std::make_unique<SocketAddress>(*address), options.limit,
+                        options.all_errors);
+    }
+  }
+  return connect_to_any(std::move(request), options);
 }
 
 Task<StreamPair> open_connection(OwnedFd sock, ConnectOptions options) {

@@ -31,7 +31,7 @@ bool ReadOperation::still_waiting() noexcept { return end_ == End::none && !atte
 
 void ReadOperation::cancel_wait() noexcept {
   core_->end_wait(*this);
-  Waiter::cancel_wait();
+  WaitCell::cancel_wait();
 }
 
 bool ReadOperation::end_with(Bytes bytes) noexcept {

@@ -22,7 +22,7 @@
 namespace pelton::detail {
 
 /// Base of all reads: waiting, waking, the outcome.
-class ReadOperation : public Waiter {
+class ReadOperation : public ReadWait {
  public:
   /// \param core  outlives the beginning of the await; from a wait on it is held.
   explicit ReadOperation(ReaderCore& core) noexcept : core_(&core) {}
@@ -33,8 +33,7 @@ class ReadOperation : public Waiter {
 
   [[nodiscard]] bool await_ready() { return begin() || attempt(); }
   void await_suspend(std::coroutine_handle<> coroutine) noexcept { park(coroutine); }
-  /// The reader failed while this waited.
-  void fail(const Failure& failure) noexcept {
+  void fail(const Failure& failure) noexcept override {
     end_with(failure);
     wake();
   }
@@ -89,7 +88,7 @@ class ReadOperation : public Waiter {
 
   void let_go() noexcept;
 
-  End end_ = End::none;  // the first three fill up the Waiter's last word
+  End end_ = End::none;  // these three fill up WaitCell's last word
   bool has_expected_ = false;
   bool holds_core_ = false;
   ReaderCore* core_;

@@ -1,8 +1,6 @@
 // Feeding, waking and back-pressure of a reader. See reader_core.hpp.
 #include <pelton/stream/reader_core.hpp>
 
-#include <pelton/stream/read_operations.hpp>
-
 namespace pelton::detail {
 
 ReaderCore::ReaderCore(std::size_t limit) : limit_(limit) {
@@ -30,7 +28,7 @@ void ReaderCore::feed_eof() noexcept {
 
 void ReaderCore::set_exception(Failure failure) noexcept {
   exception_ = std::move(failure);
-  if (ReadOperation* waiter = std::exchange(waiter_, nullptr)) waiter->fail(exception_);
+  if (ReadWait* waiter = std::exchange(waiter_, nullptr)) waiter->fail(exception_);
 }
 
 void ReaderCore::set_transport(Ref<Transport> transport) noexcept {
@@ -38,11 +36,11 @@ void ReaderCore::set_transport(Ref<Transport> transport) noexcept {
   transport_ = std::move(transport);
 }
 
-bool ReaderCore::begin_wait(ReadOperation& operation) noexcept {
+bool ReaderCore::begin_wait(ReadWait& wait) noexcept {
   if (waiter_) return false;
   // Waiting while paused would wait for ever: readexactly(n) with n over the limit.
   resume_transport();
-  waiter_ = &operation;
+  waiter_ = &wait;
   return true;
 }
 
@@ -52,7 +50,7 @@ void ReaderCore::resume_transport() noexcept {
 }
 
 void ReaderCore::wake_waiter() noexcept {
-  if (ReadOperation* waiter = std::exchange(waiter_, nullptr)) waiter->wake();
+  if (ReadWait* waiter = std::exchange(waiter_, nullptr)) waiter->wake();
 }
 
 }  // namespace pelton::detail

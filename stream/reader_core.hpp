@@ -20,7 +20,12 @@ inline constexpr std::size_t stream_limit_default = 64 * 1024;
 
 namespace detail {
 
-class ReadOperation;
+/// The wait for a reader's next bytes: woken by them, by the end and by a failure.
+class ReadWait : public WaitCell {
+ public:
+  /// The reader failed while this was the one that waits for it: ends the wait with `failure`.
+  virtual void fail(const Failure& failure) noexcept = 0;
+};
 
 class ReaderCore final : public RefCounted, public PooledMemory {
  public:
@@ -41,11 +46,11 @@ class ReaderCore final : public RefCounted, public PooledMemory {
   [[nodiscard]] bool has_bytes() const noexcept { return !buffer_.empty() && !exception_; }
   [[nodiscard]] const Ref<Transport>& transport() const noexcept { return transport_; }
 
-  /// Makes `operation` the one that is woken by data. \return false if another one waits.
-  [[nodiscard]] bool begin_wait(ReadOperation& operation) noexcept;
-  /// Takes `operation` back, if it is the one.
-  void end_wait(const ReadOperation& operation) noexcept {
-    if (waiter_ == &operation) waiter_ = nullptr;
+  /// Makes `wait` the one that is woken by data. \return false if another one waits.
+  [[nodiscard]] bool begin_wait(ReadWait& wait) noexcept;
+  /// Takes `wait` back, if it is the one.
+  void end_wait(const ReadWait& wait) noexcept {
+    if (waiter_ == &wait) waiter_ = nullptr;
   }
   [[nodiscard]] bool waited_for() const noexcept { return waiter_ != nullptr; }
   /// After a read took bytes: resumes the transport at or below the limit.
@@ -68,7 +73,7 @@ class ReaderCore final : public RefCounted, public PooledMemory {
   bool eof_ = false;  // these two fill up RefCounted's last word
   bool paused_ = false;
   Chain buffer_;
-  ReadOperation* waiter_ = nullptr;
+  ReadWait* waiter_ = nullptr;
   Failure exception_;
   std::size_t limit_;
   Ref<Transport> transport_;

@@ -118,6 +118,15 @@ DrainWait::~DrainWait() = default;
 
 void DrainWait::begin(std::coroutine_handle<> coroutine, bool yields) noexcept {
   park(coroutine);
+  begin(yields);
+}
+
+void DrainWait::begin_beside(TaskCore& task, bool yields) noexcept {
+  park_beside(task);
+  begin(yields);
+}
+
+void DrainWait::begin(bool yields) noexcept {
   if (yields) {
     wake();
   } else {
@@ -148,6 +157,12 @@ void DrainAwaiter::await_suspend(std::coroutine_handle<> coroutine) {
   wait_ = std::make_unique<DrainWait>(protocol_);
   // Where it is closing, a turn passes, so that a loop of write() and drain() sees the loss.
   wait_->begin(coroutine, transport_ && transport_->is_closing());
+}
+
+std::unique_ptr<DrainWait> DrainAwaiter::wait_beside(TaskCore& task) const {
+  auto wait = std::make_unique<DrainWait>(protocol_);
+  wait->begin_beside(task, transport_ && transport_->is_closing());
+  return wait;
 }
 
 Failure DrainAwaiter::outcome_of_trouble() const {

@@ -36,6 +36,9 @@ class DrainWait final : public Waiter, public PooledMemory {
   ~DrainWait() override;
   /// \param yields  The transport is closing: a turn passes before it is asked what to wait for.
   void begin(std::coroutine_handle<> coroutine, bool yields) noexcept;
+  /// The same for a task that is parked in another cell, which asks goes_on().
+  void begin_beside(TaskCore& task, bool yields) noexcept;
+  using WaitCell::goes_on;
   /// What drain() raises; empty if it does not. \throws Cancelled
   [[nodiscard]] Failure outcome();
 
@@ -46,6 +49,7 @@ class DrainWait final : public Waiter, public PooledMemory {
   }
 
  private:
+  void begin(bool yields) noexcept;
   bool still_waiting() noexcept override;
 
   End end_ = End::none;
@@ -63,6 +67,8 @@ class DrainAwaiter {
   DrainAwaiter& operator=(const DrainAwaiter&) = delete;
   [[nodiscard]] bool await_ready() const noexcept;
   void await_suspend(std::coroutine_handle<> coroutine);
+  /// Begins to wait for a task that is parked in another cell. Precondition: !await_ready().
+  [[nodiscard]] std::unique_ptr<DrainWait> wait_beside(TaskCore& task) const;
   /// \throws what the reader failed with, ConnectionResetError("Connection lost"), Cancelled.
   void await_resume() {
     if (const Failure failure = outcome()) failure.raise();

@@ -1,4 +1,4 @@
-// The two pumps of a relay. See relay.hpp.
+// The two directions of a relay. See relay.hpp.
 #include <pelton/stream/relay.hpp>
 
 namespace pelton {
@@ -6,70 +6,156 @@ namespace {
 
 constexpr std::size_t piece_bytes_max = 256 * 1024;
 
-/// One direction, to the end of its stream. Its failure goes to `error` and ends both connections,
-/// so the other direction ends too. One coroutine with few locals: two of them live as long as the
-/// connections do.
-Task<> pump(StreamPair& from, StreamPair& to, std::uint64_t& bytes, std::error_code& error) {
-  for (;;) {
-    {
-      Result<Bytes> piece = co_await from.reader.try_read_piece(piece_bytes_max);
-      if (!piece) error = piece.error();
-      if (!piece || piece->empty()) break;
-      bytes += piece->size();
-      to.writer.write(std::move(*piece));
-    }
-    const Result<void> drained = co_await to.writer.try_drain();
-    if (!drained) {
-      error = drained.error();
-      break;
-    }
+/// One direction, to the end of its stream: waits by turns for bytes of `from` and for room at
+/// `to`. A state machine, not a coroutine: two of them live as long as the connections do, and
+/// nothing is resumed for what they carry. A failure ends both connections, so that the other
+/// direction ends too.
+class Direction final : public detail::ReadWait {
+ public:
+  Direction(StreamPair& from, StreamPair& to) noexcept
+      : from_(from), to_(to), failure_(from.reader.exception()) {}
+  ~Direction() override { reader().end_wait(*this); }
+
+  /// Carries what there is. \return true while it waits, false once it has ended.
+  [[nodiscard]] bool advance() noexcept;
+  void fail(const Failure& failure) noexcept override {
+    failure_ = failure;
+    wake();
   }
-  if (error) {
-    to.writer.transport().abort();
-    from.writer.transport().abort();
-  } else if (!to.writer.is_closing()) {
-    to.writer.write_eof();
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+  /// Why it ended early, if it did.
+  [[nodiscard]] std::error_code error() const noexcept { return failure_.code(); }
+  /// \throws what a write threw.
+  void check_thrown() const {
+    if (thrown_) failure_.raise();
+  }
+
+ private:
+  [[nodiscard]] detail::ReaderCore& reader() const noexcept { return *from_.reader.core(); }
+  bool carry();
+  bool wait_for_bytes() noexcept;
+  bool wait_for_room();
+  void end() noexcept;
+
+  bool ended_ = false;  // these two fill up WaitCell's last word
+  bool thrown_ = false;
+  StreamPair& from_;
+  StreamPair& to_;
+  std::uint64_t bytes_ = 0;
+  std::unique_ptr<detail::DrainWait> drain_;  ///< while it waits for room
+  Failure failure_;
+};
+
+bool Direction::advance() noexcept {
+  if (ended_) return false;
+  if (drain_ ? drain_->goes_on() : pending()) return true;
+  try {
+    if (carry()) return true;
+  } catch (...) {
+    failure_ = Failure(std::current_exception());
+    thrown_ = true;
+  }
+  end();
+  return false;
+}
+
+/// \return true if it waits, false at the end of the stream and where it failed.
+bool Direction::carry() {
+  if (drain_) {
+    failure_ = drain_->outcome();
+    drain_.reset();
+    if (!failure_) failure_ = reader().exception();
+  }
+  while (!failure_) {
+    Chain& buffer = reader().buffer();
+    if (buffer.empty() && !reader().eof()) return wait_for_bytes();
+    Bytes piece = buffer.take_piece(piece_bytes_max);
+    reader().maybe_resume_transport();
+    if (piece.empty()) break;
+    bytes_ += piece.size();
+    to_.writer.write(std::move(piece));
+    if (wait_for_room()) return true;
+    if (!failure_) failure_ = reader().exception();
+  }
+  return false;
+}
+
+/// \return false if somebody else reads.
+bool Direction::wait_for_bytes() noexcept {
+  if (!reader().begin_wait(*this)) {
+    failure_ = Failure(make_error_code(StreamErrc::concurrent_read));
+    return false;
+  }
+  park_beside(*TaskCore::current());
+  return true;
+}
+
+/// \return false if there is room, or the connection failed.
+bool Direction::wait_for_room() {
+  detail::TryDrainAwaiter drain = to_.writer.try_drain();
+  if (!drain.await_ready()) {
+    drain_ = drain.wait_beside(*TaskCore::current());
+    return true;
+  }
+  if (const Result<void> drained = drain.await_resume(); !drained) failure_ = drained.error();
+  return false;
+}
+
+void Direction::end() noexcept {
+  ended_ = true;
+  if (failure_) {
+    to_.writer.transport().abort();
+    from_.writer.transport().abort();
+  } else if (!to_.writer.is_closing()) {
+    to_.writer.write_eof();
   }
 }
 
-/// Closes a writer however its scope is left.
-class Closing {
+/// Waits until both directions have ended. Closes both writers however its scope is left.
+class Carrying final : public WaitCell {
  public:
-  explicit Closing(StreamWriter& writer) noexcept : writer_(writer) {}
-  Closing(const Closing&) = delete;
-  Closing& operator=(const Closing&) = delete;
-  ~Closing() { writer_.close(); }
+  Carrying(StreamPair& first, StreamPair& second) noexcept
+      : first_(first), second_(second), there_(first, second), back_(second, first) {}
+  ~Carrying() override {
+    second_.writer.close();
+    first_.writer.close();
+  }
+  [[nodiscard]] bool await_ready() noexcept { return !still_waiting(); }
+  void await_suspend(std::coroutine_handle<> coroutine) noexcept { park(coroutine); }
+  /// \throws Cancelled
+  void await_resume() {
+    check_cancelled();
+    there_.check_thrown();
+    back_.check_thrown();
+  }
+  [[nodiscard]] RelayResult result() const noexcept {
+    return {there_.bytes(), back_.bytes(), there_.error(), back_.error()};
+  }
 
  private:
-  StreamWriter& writer_;
-};
+  bool still_waiting() noexcept override {
+    const bool there = there_.advance();
+    const bool back = back_.advance();
+    return there || back;
+  }
 
-/// Ends a task that refers to the frame of its scope before that frame ends, be it by a return,
-/// an exception or because it is destroyed.
-class Ending {
- public:
-  explicit Ending(TaskHandle<> task) noexcept : task_(std::move(task)) {}
-  Ending(const Ending&) = delete;
-  Ending& operator=(const Ending&) = delete;
-  ~Ending() { task_.state()->destroy(); }
-  [[nodiscard]] const TaskHandle<>& task() const noexcept { return task_; }
-
- private:
-  TaskHandle<> task_;
+  StreamPair& first_;
+  StreamPair& second_;
+  Direction there_;
+  Direction back_;
 };
 
 }  // namespace
 
 Task<RelayResult> relay(StreamPair first, StreamPair second) {
-  RelayResult result;
-  const Closing close_first(first.writer);
-  const Closing close_second(second.writer);
-  // The second direction is a task of its own; this one runs the first.
-  const Ending backward(Loop::running().create_task(
-      pump(second, first, result.bytes_from_second, result.error_second)));
-  co_await pump(first, second, result.bytes_from_first, result.error_first);
-  co_await backward.task();
-  co_return result;
+  Carrying carrying(first, second);
+  co_await carrying;
+  co_return carrying.result();
+}
+
+Task<> relay_unobserved(StreamPair first, StreamPair second) {
+  Carrying carrying(first, second);
+  co_await carrying;
 }
 
 }  // namespace pelton

@@ -1,4 +1,5 @@
-// Waiter and TaskCore: waking, cancelling, waits that go on, and frames that die while parked.
+// WaitCell, Waiter and TaskCore: waking, cancelling, waits that go on, and frames that die while
+// parked.
 //
 // Neighbours: engine/waiter.hpp; support/tasks.hpp.
 #include <pelton/engine/waiter.hpp>
@@ -61,6 +62,46 @@ class Stubborn final : public Waiter {
   WaitList& list_;
   int refusals_;
 };
+
+/// Waits until both of two lists have woken it, each by a cell beside the parked one.
+class Both final : public WaitCell {
+ public:
+  Both(WaitList& first, WaitList& second, int& asked) noexcept
+      : first_list_(first), second_list_(second), asked_(asked) {}
+  [[nodiscard]] bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> coroutine) noexcept {
+    park(coroutine);
+    first_.begin(task(), first_list_);
+    second_.begin(task(), second_list_);
+  }
+  void await_resume() { check_cancelled(); }
+
+ private:
+  struct Side final : Waiter {
+    using WaitCell::goes_on;
+    void begin(TaskCore& task, WaitList& list) noexcept {
+      park_beside(task);
+      list.push_back(*this);
+    }
+  };
+  bool still_waiting() noexcept override {
+    ++asked_;
+    first_ended_ = first_ended_ || !first_.goes_on();
+    second_ended_ = second_ended_ || !second_.goes_on();
+    return !first_ended_ || !second_ended_;
+  }
+  WaitList& first_list_;
+  WaitList& second_list_;
+  int& asked_;
+  Side first_;
+  Side second_;
+  bool first_ended_ = false;
+  bool second_ended_ = false;
+};
+
+Task<> wait_for_both(WaitList& first, WaitList& second, int& asked) {
+  co_await Both(first, second, asked);
+}
 
 Task<> wait(WaitList& list, std::string& log, char name, int needed = 1) {
   co_await Countdown(list, needed);
@@ -181,6 +222,44 @@ TEST_CASE("one waiter can be awaited again and again") {
     CHECK(rounds == 3);
     CHECK(task.done());
     CHECK_FALSE(task.cancelled());
+  });
+}
+
+TEST_CASE("a cell beside the parked one wakes the task, which asks the parked one") {
+  in_loop([]() -> Task<> {
+    WaitList first;
+    WaitList second;
+    int asked = 0;
+    const auto task = Loop::running().create_task(wait_for_both(first, second, asked));
+    co_await turns(2);
+    CHECK(asked == 0);
+    CHECK(wake_one(second));
+    co_await turns(1);
+    CHECK(asked == 1);
+    CHECK_FALSE(task.done());
+    CHECK(wake_one(first));
+    co_await turns(1);
+    CHECK(asked == 2);
+    CHECK(task.done());
+    CHECK_FALSE(task.cancelled());
+  });
+}
+
+TEST_CASE("a cancel ends the parked cell and takes those beside it off their lists") {
+  in_loop([]() -> Task<> {
+    for (const bool woken : {false, true}) {
+      WaitList first;
+      WaitList second;
+      int asked = 0;
+      const auto task = Loop::running().create_task(wait_for_both(first, second, asked));
+      co_await turns(2);
+      if (woken) wake_all(first);
+      task.cancel();
+      co_await turns(1);
+      CHECK(task.cancelled());
+      CHECK(first.empty());
+      CHECK(second.empty());
+    }
   });
 }
 

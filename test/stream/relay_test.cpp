@@ -197,6 +197,75 @@ TEST_CASE("what is relayed lies in the receive buffers still") {
   protocol->connection_lost(nullptr);
 }
 
+TEST_CASE("a relay of a stream that somebody else reads ends with a code, and ends both sides") {
+  StreamLoop loop;
+  auto first = tcp_sockets();
+  auto second = tcp_sockets();
+  const Peer left(std::move(first.second));
+  const Peer right(std::move(second.second));
+  const auto start = [&]() -> Task<RelayResult> {
+    StreamPair one = co_await open_connection(std::move(first.first));
+    StreamPair two = co_await open_connection(std::move(second.first));
+    const StreamReader reader = one.reader;
+    const auto read = [&reader]() -> Task<Bytes> { co_return co_await reader.read(1); };
+    const auto other = Loop::running().create_task(read());
+    co_await turns(2);
+    const RelayResult result = co_await relay(std::move(one), std::move(two));
+    const Bytes end = co_await other;
+    CHECK(end.empty());
+    co_return result;
+  };
+  const RelayResult result = loop.run(start());
+  CHECK(result.error_first == StreamErrc::concurrent_read);
+  CHECK_FALSE(result.error_second);
+  CHECK(result.bytes_from_first == 0);
+  loop.run(until([&] { return loop.stats().connections_closed == 2; }));
+}
+
+TEST_CASE("what a write raises the relay raises, and both sides are closed") {
+  StreamLoop loop;
+  auto first = tcp_sockets();
+  auto second = tcp_sockets();
+  Peer left(std::move(first.second));
+  const Peer right(std::move(second.second));
+  left.send("nowhere to go");
+  const auto start = [&]() -> Task<RelayResult> {
+    StreamPair one = co_await open_connection(std::move(first.first));
+    StreamPair two = co_await open_connection(std::move(second.first));
+    two.writer.write_eof();
+    co_return co_await relay(std::move(one), std::move(two));
+  };
+  CHECK_THROWS_AS(loop.run(start()), RuntimeError);
+  loop.run(until([&] { return loop.stats().connections_closed == 2; }));
+  CHECK(loop.loop().task_count() == 0);
+  CHECK(loop.loop().buffers().lent() == 0);
+}
+
+TEST_CASE("a relay that is not observed carries both ways, half-closes included") {
+  StreamLoop loop;
+  auto first = tcp_sockets();
+  auto second = tcp_sockets();
+  Peer left(std::move(first.second));
+  Peer right(std::move(second.second));
+  const auto start = [&]() -> Task<> {
+    StreamPair one = co_await open_connection(std::move(first.first));
+    StreamPair two = co_await open_connection(std::move(second.first));
+    co_await relay_unobserved(std::move(one), std::move(two));
+  };
+  const auto task = loop.loop().create_task(start());
+  left.send("question");
+  left.end_writing();
+  const std::jthread answers([&] {
+    CHECK(right.receive_all() == "question");
+    right.send("answer");
+    right.end_writing();
+  });
+  loop.run(task);
+  CHECK(left.receive_all() == "answer");
+  loop.run(until([&] { return loop.stats().connections_closed == 2; }));
+  CHECK(loop.loop().task_count() == 0);
+}
+
 TEST_CASE("a relay that is cancelled closes both sides, however often it is") {
   for (const int times : {1, 2, 3}) {
     Relayed relayed;
