@@ -28,7 +28,9 @@ class OwnedFd {
   OwnedFd& operator=(OwnedFd&& other) noexcept;
   OwnedFd(const OwnedFd&) = delete;
   OwnedFd& operator=(const OwnedFd&) = delete;
-  ~OwnedFd() { reset(); }
+  ~OwnedFd() {
+    if (fd_ >= 0) reset();  // most that die were moved from
+  }
 
   /// The descriptor, still owned; -1 if there is none.
   [[nodiscard]] int get() const noexcept { return fd_; }

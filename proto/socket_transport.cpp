@@ -24,6 +24,13 @@ Ref<SocketTransport> SocketTransport::open(Loop& loop, OwnedFd socket, Ref<Proto
   return transport;
 }
 
+Ref<SocketTransport> SocketTransport::open_now(Loop& loop, OwnedFd socket, Ref<Protocol> protocol) {
+  auto transport = make_ref<SocketTransport>(loop, std::move(socket), std::move(protocol));
+  transport->add_ref();  // its own, dropped by finish()
+  transport->begin();
+  return transport;
+}
+
 SocketTransport::SocketTransport(Loop& loop, OwnedFd socket, Ref<Protocol> protocol)
     : SocketHolder{std::move(socket)}, loop_(loop), protocol_(std::move(protocol)) {
   loop_.add_resource(*this);

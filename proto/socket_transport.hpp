@@ -40,6 +40,9 @@ class SocketTransport final : public Transport,
   /// Opens a transport on a connected, stream socket: connection_made comes in the next turn,
   /// then reading starts. The transport keeps itself alive until connection_lost.
   static Ref<SocketTransport> open(Loop& loop, OwnedFd socket, Ref<Protocol> protocol);
+  /// The same with connection_made called at once: for who is called by the loop itself, as an
+  /// accept is, and need not wait for a turn to call a protocol.
+  static Ref<SocketTransport> open_now(Loop& loop, OwnedFd socket, Ref<Protocol> protocol);
 
   [[nodiscard]] bool is_closing() const noexcept override { return closing_; }
   void close() noexcept override;

@@ -52,7 +52,7 @@ void ServerCore::on_accept(OwnedFd socket) noexcept {
         loop_, StreamReader(make_ref<ReaderCore>(options_.limit)), this);
     connections_.push_back(*protocol);
     ++connection_count_;
-    SocketTransport::open(loop_, std::move(socket), protocol);
+    SocketTransport::open_now(loop_, std::move(socket), protocol);
   } catch (...) {
     loop_.call_exception_handler(
         {"Error on transport creation for incoming connection", std::current_exception()});

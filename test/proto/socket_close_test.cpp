@@ -138,6 +138,40 @@ TEST_CASE("abort in the turn of a write sends nothing") {
   CHECK(peek(one.peer) == 0);
 }
 
+TEST_CASE("a connection whose peer ended first is closed without a cancel") {
+  Loop loop(small_options());
+  Connection one;
+  one.protocol->on_data = [&](const Bytes& data) { one.transport->write(data); };
+  one.protocol->on_eof = [&] {
+    one.transport->close();
+    return true;
+  };
+  one.open(loop, tcp_sockets());
+  CHECK(write_available(one.peer, "the only message") == 16);
+  CHECK(run_until(loop, [&] { return loop.stats().bytes_sent == 16; }));
+  CHECK(shutdown_socket(one.peer.get(), SHUT_WR).has_value());
+  CHECK(run_until(loop, [&] { return one.lost(); }));
+  CHECK(one.protocol->story() == "made data eof lost");
+  CHECK(loop.stats().cancel_submitted == 0);
+  CHECK(read_available(one.peer, 16) == "the only message");
+  CHECK(peek(one.peer) == 0);  // an end, not a reset
+}
+
+TEST_CASE("close resets a peer whose bytes were not read, and only such a peer") {
+  for (const bool unread : {false, true}) {
+    Loop loop(small_options());
+    Connection one;
+    one.protocol->on_made = [](Transport& transport) { transport.pause_reading(); };
+    one.open(loop, tcp_sockets());
+    run_turns(loop, 2);
+    if (unread) CHECK(write_available(one.peer, "nobody reads this") == 17);
+    one.transport->close();
+    CHECK(run_until(loop, [&] { return one.lost(); }));
+    CHECK_FALSE(one.protocol->failure);
+    CHECK(peek(one.peer) == (unread ? -ECONNRESET : 0));
+  }
+}
+
 TEST_CASE("a reset by the peer is what the connection is lost to") {
   Loop loop(small_options());
   Connection one;

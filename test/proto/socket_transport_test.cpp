@@ -26,6 +26,45 @@ TEST_CASE("connection_made comes before any data although data was there before"
   CHECK(one.protocol->violations.empty());
 }
 
+TEST_CASE("a transport that is opened now is made before the call returns, and then reads") {
+  Loop loop(small_options());
+  auto sockets = unix_sockets();
+  CHECK(write_available(sockets.second, "early") == 5);
+  Connection one;
+  one.open_now(loop, std::move(sockets));
+  CHECK(one.protocol->story() == "made");
+  CHECK(one.transport->is_reading());
+  CHECK(loop.stats().recv_submitted == 1);
+  CHECK(run_until(loop, [&] { return one.protocol->data == "early"; }));
+  one.peer.reset();
+  CHECK(run_until(loop, [&] { return one.lost(); }));
+  CHECK(one.protocol->story() == "made data eof lost");
+  CHECK(one.protocol->violations.empty());
+  CHECK(one.transport->ref_count() == 1);  // ours alone
+}
+
+TEST_CASE("a transport that is opened now may be closed, aborted or failed by connection_made") {
+  Loop loop(small_options());
+  const Reports reports(loop);
+  const std::vector<std::function<void(Transport&)>> ends{
+      [](Transport& transport) { transport.close(); },
+      [](Transport& transport) { transport.abort(); },
+      [](Transport&) { throw ValueError("thrown by connection_made"); }};
+  for (const auto& end : ends) {
+    Connection one;
+    one.protocol->on_made = end;
+    one.open_now(loop);
+    CHECK(one.protocol->story() == "made");  // the loss is told in a turn of its own
+    CHECK(run_until(loop, [&] { return one.lost(); }));
+    CHECK(one.protocol->violations.empty());
+    CHECK(one.transport->ref_count() == 1);
+  }
+  CHECK(loop.stats().recv_submitted == 0);
+  CHECK(reports.messages() == Events{"Fatal error: protocol callback failed"});
+  run_turns(loop, 5);
+  CHECK(loop.operations_in_flight() == idle_operations);
+}
+
 TEST_CASE("bytes arrive in order, over TCP as over unix sockets") {
   Loop loop(small_options());
   for (const bool tcp : {false, true}) {

@@ -7,6 +7,7 @@
 
 #include <support/log_capture.hpp>
 #include <support/peer.hpp>
+#include <support/sockets.hpp>
 #include <support/stream_loop.hpp>
 
 using namespace pelton;
@@ -250,6 +251,93 @@ TEST_CASE("a plain handler may keep the streams beyond its call") {
   loop.run(close(kept->writer));
   server.close();
   loop.run(wait_closed(server));
+}
+
+TEST_CASE("a handler runs in the turn in which its connection is accepted") {
+  StreamLoop loop;
+  std::uint64_t accepted_in = 0;
+  std::uint64_t run_in = 0;
+  const auto run = [&](StreamWriter writer) -> Task<> {
+    run_in = loop.stats().turns;
+    co_await close(writer);
+  };
+  const auto handler = [&](StreamReader, StreamWriter writer) {
+    accepted_in = loop.stats().turns;  // connection_made comes with the accept
+    return run(std::move(writer));
+  };
+  Server server = loop.run(start(handler));
+  const Peer peer = Peer::connect(server.addresses().front());
+  loop.run(until([&] { return loop.stats().connections_closed == 1; }));
+  CHECK(accepted_in > 0);
+  CHECK(run_in == accepted_in);
+  server.close();
+  loop.run(wait_closed(server));
+}
+
+TEST_CASE("a plain handler may close its server and drop the last handle of it") {
+  const int descriptors = open_descriptors();
+  {
+    StreamLoop loop;
+    std::optional<Server> server;
+    int calls = 0;
+    const auto handler = [&](StreamReader, StreamWriter writer) {
+      ++calls;
+      writer.close();
+      server->close();
+      server.reset();
+    };
+    server.emplace(loop.run(start(handler)));
+    std::vector<Peer> peers;
+    for (int count = 0; count < 3; ++count) {
+      peers.push_back(Peer::connect(server->addresses().front()));
+    }
+    loop.run(until([&] { return loop.stats().connections_closed == 1; }));
+    CHECK(calls == 1);  // the others were not told any more
+    for (const Peer& peer : peers) CHECK(peer.receive().empty());
+    CHECK(loop.messages().empty());
+  }
+  CHECK(open_descriptors() == descriptors);
+}
+
+TEST_CASE("ten thousand short connections cost no cancel and leave nothing behind") {
+  constexpr int clients_at_once = 20;
+  constexpr int rounds = 500;
+  const int descriptors = open_descriptors();
+  {
+    StreamLoop loop;
+    Server server = loop.run(start(echo));
+    const SocketAddress address = server.addresses().front();
+    const auto client = [&]() {
+      for (int round = 0; round < rounds; ++round) {
+        std::vector<Peer> peers;
+        for (int count = 0; count < clients_at_once; ++count) {
+          peers.push_back(Peer::connect(address));
+          peers.back().send("a message");
+        }
+        for (const Peer& peer : peers) {
+          if (peer.receive_exactly(9) != "a message") return false;
+        }
+      }
+      return true;
+    };
+    const auto main = [&]() -> Task<> {
+      const std::size_t idle = loop.loop().operations_in_flight();
+      Future<bool> clients = Loop::running().run_in_executor(client);
+      CHECK(co_await clients);
+      co_await until([&] { return server.connection_count() == 0; });
+      CHECK(loop.loop().operations_in_flight() == idle);
+    };
+    loop.run(main());
+    CHECK(loop.stats().accepted == rounds * clients_at_once);
+    CHECK(loop.stats().connections_closed == rounds * clients_at_once);
+    CHECK(loop.stats().cancel_submitted == 0);
+    CHECK(loop.stats().impossible == 0);
+    CHECK(loop.loop().buffers().lent() == 0);
+    server.close();
+    loop.run(wait_closed(server));
+    CHECK(loop.messages().empty());
+  }
+  CHECK(open_descriptors() == descriptors);
 }
 
 TEST_CASE("a handler may be an object that cannot be called const") {

@@ -129,6 +129,11 @@ struct Connection {
     peer = std::move(sockets.second);
     transport = SocketTransport::open(loop, std::move(sockets.first), protocol);
   }
+  /// The same without a turn between, as a server's accept does it.
+  void open_now(Loop& loop, std::pair<OwnedFd, OwnedFd> sockets = unix_sockets()) {
+    peer = std::move(sockets.second);
+    transport = SocketTransport::open_now(loop, std::move(sockets.first), protocol);
+  }
   [[nodiscard]] bool lost() const { return protocol->lost(); }
 };
 
