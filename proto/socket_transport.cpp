@@ -7,6 +7,7 @@
 #include <pelton/engine/log.hpp>
 #include <pelton/engine/ring.hpp>
 #include <pelton/engine/sqe.hpp>
+#include <pelton/proto/socket_splice.hpp>
 
 namespace pelton {
 namespace {
@@ -77,6 +78,7 @@ void SocketTransport::prepare_receive(Op& op, io_uring_sqe& sqe) noexcept {
 
 void SocketTransport::arm_receive() noexcept {
   if (!wants_data() || receive_.in_flight() || receive_rests_ || BufferWaiter::linked()) return;
+  if (spliced_ && SocketSplice::receives_for(*this)) return;
   if (loop_.buffers().available() == 0) {  // armed now, it would fail at once
     ++loop_.stats().parks;
     loop_.buffers().park(*this);
@@ -106,6 +108,7 @@ void SocketTransport::complete_receive(Op& op, int res, std::uint32_t flags) noe
     self.proceed_closing();
   } else {
     self.arm_receive();
+    if (self.spliced_) SocketSplice::notice(self);
   }
 }
 
@@ -216,6 +219,7 @@ void SocketTransport::rest(bool SocketTransport::*mark,
 void SocketTransport::close() noexcept {
   if (closing_) return;
   closing_ = true;
+  if (spliced_) SocketSplice::leave(*this, true);
   if (queue_.empty()) ++writes_after_loss_;
   held_.clear();
   BufferWaiter::unlink();
@@ -226,6 +230,7 @@ void SocketTransport::force_close(Failure failure) noexcept {
   if (ended_ || dropping_) return;
   failure_ = std::move(failure);
   closing_ = dropping_ = true;
+  if (spliced_) SocketSplice::leave(*this, true);
   ++writes_after_loss_;
   held_.clear();
   BufferWaiter::unlink();
@@ -275,6 +280,7 @@ void SocketTransport::on_loop_close() noexcept {
   const Ref<SocketTransport> keep(this);
   if (!closing_) warn_resource("loop is closed");
   silent_ = made_ = closing_ = dropping_ = true;
+  if (spliced_) SocketSplice::leave(*this, false);
   protocol_.reset();
   held_.clear();
   BufferWaiter::unlink();

@@ -70,6 +70,7 @@ class SocketTransport final : public Transport,
  private:
   SocketTransport(Loop& loop, OwnedFd socket, Ref<Protocol> protocol);
   ~SocketTransport() override;
+  friend class SocketSplice;
   template <class T, class... Args>
   friend Ref<T> make_ref(Args&&... args);
 
@@ -128,6 +129,7 @@ class SocketTransport final : public Transport,
   bool end_held_ : 1 = false;    ///< peer_ended_ is not told yet, for held data comes first
   bool shut_ : 1 = false;        ///< shutdown(2) was called for both directions
   bool ended_ : 1 = false;
+  bool spliced_ : 1 = false;  ///< a SocketSplice reads or writes this socket
   Loop& loop_;
   Ref<Protocol> protocol_;
   Op receive_{receive_kind, this};
