@@ -33,16 +33,28 @@ bool would_block(std::error_code code) noexcept {
 
 const OpKind SocketSplice::kind{"splice", prepare, complete};
 
+/// Asked once of a source that is bulk. A unix socket is readable piece by piece, for it has no
+/// low-water mark: towards TCP, whose writes are the dearer ones, copying more at once is cheaper.
+bool SocketSplice::pays(const SocketTransport& from, const SocketTransport& to) noexcept {
+  const auto family = [](const SocketTransport& transport) {
+    return socket_family(transport.socket_.get()).value_or(AF_UNSPEC);
+  };
+  if (!broken_pipe_ignored()) return false;
+  return family(from) != AF_UNIX || family(to) == AF_UNIX;
+}
+
 void SocketSplice::begin(Transport& from, Transport& to, std::uint64_t& bytes) noexcept {
   auto* const source = dynamic_cast<SocketTransport*>(&from);
   auto* const destination = dynamic_cast<SocketTransport*>(&to);
   if (!source || !destination || source == destination) return;
-  if (source->closing_ || source->peer_ended_ || destination->closing_) return;
-  if (splices.size() >= splices_max || !broken_pipe_ignored()) return;
+  if (source->splice_refused_ || source->peer_ended_ || splices.size() >= splices_max) return;
+  if (source->closing_ || destination->closing_) return;
   const bool taken = std::ranges::any_of(splices, [&](const SocketSplice* each) {
     return each->from_.get() == source || each->to_.get() == destination;
   });
   if (taken || Clock::now() < no_pipes_until) return;
+  source->splice_refused_ = !pays(*source, *destination);
+  if (source->splice_refused_) return;
   splices.push_back(new SocketSplice(*source, *destination, bytes));
   source->spliced_ = destination->spliced_ = true;
   source->BufferWaiter::unlink();

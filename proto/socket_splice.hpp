@@ -30,7 +30,7 @@ namespace pelton {
 class SocketSplice final : private Timer {
  public:
   /// Begins to take over the direction, if it can be done: both are open socket transports whose
-  /// direction is not spliced, SIGPIPE is ignored, and there were pipes lately.
+  /// direction is not spliced, SIGPIPE is ignored, there were pipes lately, and it pays.
   /// \param bytes  Counts what is moved, until one of the transports closes.
   static void begin(Transport& from, Transport& to, std::uint64_t& bytes) noexcept;
 
@@ -49,6 +49,7 @@ class SocketSplice final : private Timer {
   SocketSplice(SocketTransport& from, SocketTransport& to, std::uint64_t& bytes) noexcept
       : from_(&from), to_(&to), bytes_(&bytes) {}
   ~SocketSplice() = default;
+  [[nodiscard]] static bool pays(const SocketTransport& from, const SocketTransport& to) noexcept;
 
   [[nodiscard]] bool drained() const noexcept;
   void proceed() noexcept;

@@ -121,13 +121,14 @@ class SocketTransport final : public Transport,
   bool eof_requested_ = false;
   bool receive_rests_ = false;  ///< memory was short: not to be armed for a while
   bool send_rests_ = false;
-  bool send_short_ = false;      ///< the last send ended before its last byte
-  bool made_ : 1 = false;        ///< connection_made was called
-  bool dropping_ : 1 = false;    ///< the queue is not sent any more
-  bool silent_ : 1 = false;      ///< the loop closes: no more calls to the protocol
-  bool peer_ended_ : 1 = false;  ///< a receive returned 0
-  bool end_held_ : 1 = false;    ///< peer_ended_ is not told yet, for held data comes first
-  bool shut_ : 1 = false;        ///< shutdown(2) was called for both directions
+  bool send_short_ : 1 = false;      ///< the last send ended before its last byte
+  bool splice_refused_ : 1 = false;  ///< what arrives here is never to be spliced
+  bool made_ : 1 = false;            ///< connection_made was called
+  bool dropping_ : 1 = false;        ///< the queue is not sent any more
+  bool silent_ : 1 = false;          ///< the loop closes: no more calls to the protocol
+  bool peer_ended_ : 1 = false;      ///< a receive returned 0
+  bool end_held_ : 1 = false;        ///< peer_ended_ is not told yet, for held data comes first
+  bool shut_ : 1 = false;            ///< shutdown(2) was called for both directions
   bool ended_ : 1 = false;
   bool spliced_ : 1 = false;  ///< a SocketSplice reads or writes this socket
   Loop& loop_;

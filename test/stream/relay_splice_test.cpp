@@ -39,7 +39,8 @@ struct Spliced {
   static Task<RelayResult> start(OwnedFd first, OwnedFd second) {
     StreamPair one = co_await open_connection(std::move(first));
     StreamPair two = co_await open_connection(std::move(second));
-    co_return co_await relay(std::move(one), std::move(two), {.splice = true});
+    const RelayOptions options{.splice = true};
+    co_return co_await relay(std::move(one), std::move(two), options);
   }
   RelayResult result() {
     const RelayResult result = loop.run(task);
@@ -105,7 +106,8 @@ TEST_CASE("both directions are spliced at once, over TCP and unix sockets, and c
     for (const bool second_unix : {false, true}) {
       Spliced relayed(sockets_of(first_unix), sockets_of(second_unix));
       exchange(relayed, test::pattern(40 * mib), test::pattern(30 * mib));
-      CHECK(relayed.loop.stats().splices >= 2);
+      // From a unix socket to TCP it does not pay: one direction of a mixed pair is copied.
+      CHECK(relayed.loop.stats().splices >= (first_unix == second_unix ? 2 : 1));
       CHECK(relayed.loop.stats().bytes_spliced > 20 * mib);
     }
   }
@@ -193,7 +195,7 @@ TEST_CASE("a reset of either side while it is spliced ends both") {
   }
 }
 
-TEST_CASE("a side that does not read stops the sender; one pipe more is held, and all arrives") {
+TEST_CASE("a side that does not read stops the sender, one pipe more is held, and all arrives") {
   Spliced relayed;
   const std::string data = test::pattern(64 * mib);
   std::atomic<bool> all_sent = false;
