@@ -11,8 +11,9 @@
 namespace pelton {
 namespace {
 
-constexpr std::size_t pipe_bytes = 1024 * 1024;  // fs.pipe-max-size, as it is by default
-constexpr std::size_t low_water_bytes = 512 * 1024;
+// More of either saves no CPU, and holds up the other connections of the loop for longer.
+constexpr std::size_t pipe_bytes = 512 * 1024;
+constexpr std::size_t low_water_bytes = 256 * 1024;
 constexpr std::size_t large_bytes = 64 * 1024;
 constexpr std::size_t small_bytes = 16 * 1024;
 constexpr std::uint8_t large_until_raised = 4;

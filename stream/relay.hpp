@@ -24,7 +24,7 @@ struct RelayResult {
 
 struct RelayOptions {
   /// Moves a bulk direction between two sockets by splice(2): less CPU per byte, two descriptors
-  /// and up to a megabyte of the kernel's memory meanwhile. Only where SIGPIPE is ignored.
+  /// and up to half a megabyte of the kernel's memory meanwhile. Only where SIGPIPE is ignored.
   bool splice = false;
 };
 
