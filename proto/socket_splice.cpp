@@ -30,6 +30,13 @@ bool would_block(std::error_code code) noexcept {
   return code == errno_code(EAGAIN) || code == errno_code(EINTR);
 }
 
+/// Not an error of the connection: a filter of system calls, a socket that cannot be spliced, or
+/// no memory. Nothing was moved, and the ring can go on.
+bool refused(std::error_code code) noexcept {
+  const auto is = [code](int number) { return code == errno_code(number); };
+  return is(EPERM) || is(EACCES) || is(ENOSYS) || is(EINVAL) || is(ENOMEM);
+}
+
 }  // namespace
 
 const OpKind SocketSplice::kind{"splice", prepare, complete};
@@ -126,6 +133,9 @@ bool SocketSplice::fill() noexcept {
   if (!moved) {
     if (would_block(moved.error())) {
       wait_for(*from_, true);
+    } else if (refused(moved.error())) {
+      from_->splice_refused_ = true;
+      end(true);
     } else {
       fail(moved.error(), false);
     }
@@ -221,7 +231,8 @@ void SocketSplice::complete(Op& op, int res, std::uint32_t) noexcept {
   if (self.state_ == State::ended) {
     delete &self;
   } else if (res < 0 && res != -EINTR && res != -ECANCELED) {
-    self.fail(errno_code(-res), !self.readable_);
+    if (self.readable_) return self.end(true);  // not of the connection: the ring goes on
+    self.fail(errno_code(-res), true);
   } else {
     self.move();
   }
