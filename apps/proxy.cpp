@@ -25,6 +25,7 @@ struct Upstream {
   Endpoint endpoint;
   double connect_timeout_s = 10;
   std::size_t limit = pelton::stream_limit_default;
+  bool splice = true;
 };
 
 Task<StreamPair> open_upstream(const Upstream& upstream) {
@@ -54,15 +55,17 @@ Task<> carry(StreamPair client, const Upstream& upstream) {
   client.writer.transport().set_write_buffer_limits(upstream.limit);
   server->writer.transport().set_write_buffer_limits(upstream.limit);
   // As a task of its own: what it took to connect does not stay in memory with the connection.
-  Loop::running().create_task(pelton::relay_unobserved(std::move(client), std::move(*server)));
+  Loop::running().create_task(
+      pelton::relay_unobserved(std::move(client), std::move(*server), {.splice = upstream.splice}));
 }
 
 int serve(const pelton::apps::ServerConfig& config, const std::string& upstream_text,
-          double connect_timeout_s) {
+          double connect_timeout_s, bool splice) {
   Upstream upstream;
   upstream.endpoint = Endpoint::parse(upstream_text);
   upstream.connect_timeout_s = connect_timeout_s;
   upstream.limit = config.limit;
+  upstream.splice = splice;
   return pelton::apps::serve("pelton-proxy", config, [&upstream] {
     return pelton::detail::make_handler(
         [&upstream](pelton::StreamReader reader, pelton::StreamWriter writer) {
@@ -86,6 +89,13 @@ int main(int count, char** arguments) {
   app.add_option("--connect-timeout", connect_timeout_s, "Seconds to wait for the upstream")
       ->capture_default_str()
       ->check(CLI::Range(0.001, 3600.0));
-  return pelton::apps::run_command_line(app, count, arguments,
-                                        [&] { return serve(config, upstream, connect_timeout_s); });
+  std::string splice = "auto";
+  app.add_option(
+         "--splice", splice,
+         "auto: bulk flows are moved by splice(2), which takes less CPU; off: always copied")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "off"}));
+  return pelton::apps::run_command_line(app, count, arguments, [&] {
+    return serve(config, upstream, connect_timeout_s, splice == "auto");
+  });
 }

@@ -35,6 +35,8 @@ constexpr std::pair<const char*, std::uint64_t LoopStats::*> counters[] = {
     {"connections_closed", &LoopStats::connections_closed},
     {"spins", &LoopStats::spins},
     {"spin_hits", &LoopStats::spin_hits},
+    {"splices", &LoopStats::splices},
+    {"bytes_spliced", &LoopStats::bytes_spliced},
 };
 static_assert(sizeof counters / sizeof counters[0] == sizeof(LoopStats) / sizeof(std::uint64_t));
 

@@ -63,6 +63,8 @@ struct LoopStats {
   std::uint64_t connections_closed = 0;     ///< transports whose fd is closed
   std::uint64_t spins = 0;                  ///< busy polls
   std::uint64_t spin_hits = 0;              ///< busy polls that saw a completion
+  std::uint64_t splices = 0;                ///< directions that splice(2) took over
+  std::uint64_t bytes_spliced = 0;          ///< of those received and sent
 
   LoopStats& operator+=(const LoopStats& other) noexcept;
   /// "turns=1 enters=2 ...", every counter in the order above.

@@ -6,6 +6,7 @@
 
 #include <sys/socket.h>
 
+#include <bit>
 #include <cstdint>
 
 #include <pelton/engine/uapi.hpp>
@@ -68,6 +69,14 @@ inline void read(io_uring_sqe& sqe, int fd, void* data, std::uint32_t size) noex
   set_address(sqe, data);
   sqe.len = size;
   sqe.off = ~std::uint64_t{0};  // the file position: eventfds and pipes have none
+}
+
+/// Waits, once, until `fd` is ready for one of `events` (POLLIN...), at its end or broken.
+inline void poll(io_uring_sqe& sqe, int fd, unsigned events) noexcept {
+  sqe.opcode = IORING_OP_POLL_ADD;
+  sqe.fd = fd;
+  sqe.poll32_events =
+      std::endian::native == std::endian::big ? events << 16 | events >> 16 : events;
 }
 
 /// Cancels the operation with this user_data.

@@ -36,6 +36,8 @@ class Protocol : public RefCounted {
   virtual void resume_writing() {}
   /// Receive buffers are short: copy received bytes that are only kept. pelton's own.
   virtual void relieve_buffer_pressure() noexcept {}
+  /// True while received bytes wait to be read. pelton's own.
+  [[nodiscard]] virtual bool holds_received() const noexcept { return false; }
 };
 
 }  // namespace pelton

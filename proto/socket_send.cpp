@@ -8,6 +8,7 @@
 
 #include <pelton/engine/log.hpp>
 #include <pelton/engine/sqe.hpp>
+#include <pelton/proto/socket_splice.hpp>
 #include <pelton/proto/socket_transport.hpp>
 
 namespace pelton {
@@ -117,6 +118,8 @@ void SocketTransport::complete_send(Op& op, int res, std::uint32_t) noexcept {
   }
   if (self.closing_) {
     self.proceed_closing();
+  } else if (self.spliced_) {
+    SocketSplice::notice(self);
   }
 }
 

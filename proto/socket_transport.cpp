@@ -7,6 +7,7 @@
 #include <pelton/engine/log.hpp>
 #include <pelton/engine/ring.hpp>
 #include <pelton/engine/sqe.hpp>
+#include <pelton/proto/socket_splice.hpp>
 
 namespace pelton {
 namespace {
@@ -84,6 +85,7 @@ void SocketTransport::prepare_receive(Op& op, io_uring_sqe& sqe) noexcept {
 
 void SocketTransport::arm_receive() noexcept {
   if (!wants_data() || receive_.in_flight() || receive_rests_ || parked_) return;
+  if (spliced_ && SocketSplice::receives_for(*this)) return;
   if (loop_.buffers().available() == 0) return park();  // armed now, it would fail at once
   ++loop_.stats().recv_submitted;
   loop_.start(receive_);
@@ -129,6 +131,7 @@ void SocketTransport::complete_receive(Op& op, int res, std::uint32_t flags) noe
     self.proceed_closing();
   } else {
     self.arm_receive();
+    if (self.spliced_) SocketSplice::notice(self);
   }
 }
 
@@ -236,6 +239,7 @@ void SocketTransport::rest(bool SocketTransport::*mark,
 void SocketTransport::close() noexcept {
   if (closing_) return;
   closing_ = true;
+  if (spliced_) SocketSplice::leave(*this, true);
   if (queue_.empty()) ++writes_after_loss_;
   held_.clear();
   unpark();
@@ -246,6 +250,7 @@ void SocketTransport::force_close(Failure failure) noexcept {
   if (ended_ || dropping_) return;
   failure_ = std::move(failure);
   closing_ = dropping_ = true;
+  if (spliced_) SocketSplice::leave(*this, true);
   ++writes_after_loss_;
   held_.clear();
   unpark();
@@ -295,6 +300,7 @@ void SocketTransport::on_loop_close() noexcept {
   const Ref<SocketTransport> keep(this);
   if (!closing_) warn_resource("loop is closed");
   silent_ = made_ = closing_ = dropping_ = true;
+  if (spliced_) SocketSplice::leave(*this, false);
   protocol_.reset();
   held_.clear();
   unpark();

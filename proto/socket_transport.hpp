@@ -72,6 +72,7 @@ class SocketTransport final : public Transport,
  private:
   SocketTransport(Loop& loop, OwnedFd socket, Ref<Protocol> protocol);
   ~SocketTransport() override;
+  friend class SocketSplice;
   template <class T, class... Args>
   friend Ref<T> make_ref(Args&&... args);
 
@@ -124,15 +125,17 @@ class SocketTransport final : public Transport,
   bool eof_requested_ = false;
   bool receive_rests_ = false;  ///< memory was short: not to be armed for a while
   bool send_rests_ = false;
-  bool send_short_ = false;      ///< the last send ended before its last byte
-  bool made_ : 1 = false;        ///< connection_made was called
-  bool dropping_ : 1 = false;    ///< the queue is not sent any more
-  bool silent_ : 1 = false;      ///< the loop closes: no more calls to the protocol
-  bool peer_ended_ : 1 = false;  ///< a receive returned 0
-  bool end_held_ : 1 = false;    ///< peer_ended_ is not told yet, for held data comes first
-  bool shut_ : 1 = false;        ///< shutdown(2) was called for both directions
+  bool send_short_ : 1 = false;      ///< the last send ended before its last byte
+  bool splice_refused_ : 1 = false;  ///< what arrives here is never to be spliced
+  bool made_ : 1 = false;            ///< connection_made was called
+  bool dropping_ : 1 = false;        ///< the queue is not sent any more
+  bool silent_ : 1 = false;          ///< the loop closes: no more calls to the protocol
+  bool peer_ended_ : 1 = false;      ///< a receive returned 0
+  bool end_held_ : 1 = false;        ///< peer_ended_ is not told yet, for held data comes first
+  bool shut_ : 1 = false;            ///< shutdown(2) was called for both directions
   bool ended_ : 1 = false;
-  bool parked_ : 1 = false;  ///< linked among those who wait for buffers
+  bool parked_ : 1 = false;   ///< linked among those who wait for buffers
+  bool spliced_ : 1 = false;  ///< a SocketSplice reads or writes this socket
   Loop& loop_;
   Ref<Protocol> protocol_;
   Op receive_{receive_kind, this};

@@ -138,6 +138,7 @@ class StreamReaderProtocol final : public Protocol,
   void pause_writing() override;
   void resume_writing() override;
   void relieve_buffer_pressure() noexcept override { reader_->buffer().copy_out(); }
+  [[nodiscard]] bool holds_received() const noexcept override { return !reader_->buffer().empty(); }
 
   [[nodiscard]] Loop& loop() const noexcept { return loop_; }
   [[nodiscard]] const Ref<detail::ReaderCore>& reader() const noexcept { return reader_; }

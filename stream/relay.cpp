@@ -1,10 +1,16 @@
 // The two directions of a relay. See relay.hpp.
 #include <pelton/stream/relay.hpp>
 
+#include <pelton/proto/socket_splice.hpp>
+
 namespace pelton {
 namespace {
 
 constexpr std::size_t piece_bytes_max = 256 * 1024;
+
+// A direction is bulk when so much was carried, and so much of it waits to be sent at once.
+constexpr std::uint64_t bulk_bytes = 1024 * 1024;
+constexpr std::size_t bulk_queue_bytes = 48 * 1024;
 
 /// One direction, to the end of its stream: waits by turns for bytes of `from` and for room at
 /// `to`. A state machine, not a coroutine: two of them live as long as the connections do, and
@@ -12,8 +18,8 @@ constexpr std::size_t piece_bytes_max = 256 * 1024;
 /// direction ends too.
 class Direction final : public detail::ReadWait {
  public:
-  Direction(StreamPair& from, StreamPair& to) noexcept
-      : from_(from), to_(to), failure_(from.reader.exception()) {}
+  Direction(StreamPair& from, StreamPair& to, bool splices) noexcept
+      : splices_(splices), from_(from), to_(to), failure_(from.reader.exception()) {}
   ~Direction() override { reader().end_wait(*this); }
 
   /// Carries what there is. \return true while it waits, false once it has ended.
@@ -33,12 +39,14 @@ class Direction final : public detail::ReadWait {
  private:
   [[nodiscard]] detail::ReaderCore& reader() const noexcept { return *from_.reader.core(); }
   bool carry();
+  void splice_if_bulk() noexcept;
   bool wait_for_bytes() noexcept;
   bool wait_for_room();
   void end() noexcept;
 
-  bool ended_ = false;  // these two fill up WaitCell's last word
+  bool ended_ = false;  // these three fill up WaitCell's last word
   bool thrown_ = false;
+  bool splices_;
   StreamPair& from_;
   StreamPair& to_;
   std::uint64_t bytes_ = 0;
@@ -74,10 +82,17 @@ bool Direction::carry() {
     if (piece.empty()) break;
     bytes_ += piece.size();
     to_.writer.write(std::move(piece));
+    if (splices_) splice_if_bulk();
     if (wait_for_room()) return true;
     if (!failure_) failure_ = reader().exception();
   }
   return false;
+}
+
+void Direction::splice_if_bulk() noexcept {
+  if (bytes_ < bulk_bytes) return;
+  if (to_.writer.transport().get_write_buffer_size() < bulk_queue_bytes) return;
+  SocketSplice::begin(from_.writer.transport(), to_.writer.transport(), bytes_);
 }
 
 /// \return false if somebody else reads.
@@ -114,8 +129,11 @@ void Direction::end() noexcept {
 /// Waits until both directions have ended. Closes both writers however its scope is left.
 class Carrying final : public WaitCell {
  public:
-  Carrying(StreamPair& first, StreamPair& second) noexcept
-      : first_(first), second_(second), there_(first, second), back_(second, first) {}
+  Carrying(StreamPair& first, StreamPair& second, bool splices) noexcept
+      : first_(first),
+        second_(second),
+        there_(first, second, splices),
+        back_(second, first, splices) {}
   ~Carrying() override {
     second_.writer.close();
     first_.writer.close();
@@ -147,14 +165,14 @@ class Carrying final : public WaitCell {
 
 }  // namespace
 
-Task<RelayResult> relay(StreamPair first, StreamPair second) {
-  Carrying carrying(first, second);
+Task<RelayResult> relay(StreamPair first, StreamPair second, RelayOptions options) {
+  Carrying carrying(first, second, options.splice);
   co_await carrying;
   co_return carrying.result();
 }
 
-Task<> relay_unobserved(StreamPair first, StreamPair second) {
-  Carrying carrying(first, second);
+Task<> relay_unobserved(StreamPair first, StreamPair second, RelayOptions options) {
+  Carrying carrying(first, second, options.splice);
   co_await carrying;
 }
 

@@ -59,10 +59,10 @@ TEST_CASE("adding counters adds each of them") {
 TEST_CASE("counters print as one line of names and values, every counter once") {
   LoopStats stats;
   stats.turns = 3;
-  stats.spin_hits = 18'446'744'073'709'551'615U;
+  stats.bytes_spliced = 18'446'744'073'709'551'615U;
   const std::string text = stats.to_string();
   CHECK(text.starts_with("turns=3 enters=0 submitted=0 "));
-  CHECK(text.ends_with(" spins=0 spin_hits=18446744073709551615"));
+  CHECK(text.ends_with(" splices=0 bytes_spliced=18446744073709551615"));
   CHECK(std::count(text.begin(), text.end(), '=') == sizeof(LoopStats) / sizeof(std::uint64_t));
   CHECK(text.find('\n') == std::string::npos);
 }

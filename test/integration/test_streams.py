@@ -110,6 +110,25 @@ class AsyncioThroughProxy(Case):
         self.assertGreaterEqual(figures["accepted"], 100)
         echo.stop()
 
+    def figures_of(self, total, *options):
+        echo = self.echo()
+        proxy = self.proxy(echo.address, *options)
+        asyncio.run(pump(proxy.address, total, seed=13, largest=8 * MIB))
+        figures = proxy.stop()
+        echo.stop()
+        return figures
+
+    def test_bulk_is_spliced_both_ways_at_once(self):
+        total = 10 * TOTAL
+        figures = self.figures_of(total)
+        self.note(f"{figures['bytes_spliced'] * 50 // total} % of {total} bytes each way"
+                  f" were spliced, in {figures['splices']} stretches")
+        self.assertGreaterEqual(figures["splices"], 1)
+        self.assertGreater(figures["bytes_spliced"], total // 10)
+
+    def test_nothing_is_spliced_where_it_is_off(self):
+        self.assertEqual(self.figures_of(TOTAL // 5, "--splice", "off")["splices"], 0)
+
     def test_an_upstream_that_refuses_ends_the_client(self):
         directory = self.directory()
         proxy = self.proxy(f"unix:{directory}/nobody.sock")

@@ -1,0 +1,241 @@
+// Taking a direction over, moving its pages, giving it back. See socket_splice.hpp.
+#include <pelton/proto/socket_splice.hpp>
+
+#include <poll.h>
+
+#include <algorithm>
+#include <vector>
+
+#include <pelton/engine/sqe.hpp>
+
+namespace pelton {
+namespace {
+
+// More of either saves no CPU, and holds up the other connections of the loop for longer.
+constexpr std::size_t pipe_bytes = 512 * 1024;
+constexpr std::size_t low_water_bytes = 256 * 1024;
+constexpr std::size_t large_bytes = 64 * 1024;
+constexpr std::size_t small_bytes = 16 * 1024;
+constexpr std::uint8_t large_until_raised = 4;
+constexpr std::uint8_t small_until_ended = 4;
+constexpr std::size_t splices_max = 64;  // of a thread: two descriptors each
+constexpr auto stall_limit = std::chrono::microseconds(500);
+constexpr auto idle_limit = std::chrono::milliseconds(20);
+constexpr auto pipe_retry_delay = std::chrono::seconds(1);
+
+thread_local std::vector<SocketSplice*> splices;
+thread_local TimePoint no_pipes_until = TimePoint::min();
+
+bool would_block(std::error_code code) noexcept {
+  return code == errno_code(EAGAIN) || code == errno_code(EINTR);
+}
+
+/// Not an error of the connection: a filter of system calls, a socket that cannot be spliced, or
+/// no memory. Nothing was moved, and the ring can go on.
+bool refused(std::error_code code) noexcept {
+  const auto is = [code](int number) { return code == errno_code(number); };
+  return is(EPERM) || is(EACCES) || is(ENOSYS) || is(EINVAL) || is(ENOMEM);
+}
+
+}  // namespace
+
+const OpKind SocketSplice::kind{"splice", prepare, complete};
+
+/// Asked once of a source that is bulk. A unix socket is readable piece by piece, for it has no
+/// low-water mark: towards TCP, whose writes are the dearer ones, copying more at once is cheaper.
+bool SocketSplice::pays(const SocketTransport& from, const SocketTransport& to) noexcept {
+  const auto family = [](const SocketTransport& transport) {
+    return socket_family(transport.socket_.get()).value_or(AF_UNSPEC);
+  };
+  if (!broken_pipe_ignored()) return false;
+  return family(from) != AF_UNIX || family(to) == AF_UNIX;
+}
+
+void SocketSplice::begin(Transport& from, Transport& to, std::uint64_t& bytes) noexcept {
+  auto* const source = dynamic_cast<SocketTransport*>(&from);
+  auto* const destination = dynamic_cast<SocketTransport*>(&to);
+  if (!source || !destination || source == destination) return;
+  if (source->splice_refused_ || source->peer_ended_ || splices.size() >= splices_max) return;
+  if (source->closing_ || destination->closing_) return;
+  const bool taken = std::ranges::any_of(splices, [&](const SocketSplice* each) {
+    return each->from_.get() == source || each->to_.get() == destination;
+  });
+  if (taken || Clock::now() < no_pipes_until) return;
+  source->splice_refused_ = !pays(*source, *destination);
+  if (source->splice_refused_) return;
+  splices.push_back(new SocketSplice(*source, *destination, bytes));
+  source->spliced_ = destination->spliced_ = true;
+  source->unpark();
+  source->loop_.cancel(source->receive_);
+}
+
+bool SocketSplice::receives_for(const SocketTransport& transport) noexcept {
+  return std::ranges::any_of(
+      splices, [&](const SocketSplice* each) { return each->from_.get() == &transport; });
+}
+
+void SocketSplice::notice(const SocketTransport& transport) noexcept {
+  for (std::size_t index = splices.size(); index-- > 0;) {
+    SocketSplice* const each = splices[index];
+    if (each->from_.get() == &transport || each->to_.get() == &transport) each->proceed();
+    index = std::min(index, splices.size());
+  }
+}
+
+void SocketSplice::leave(const SocketTransport& transport, bool rearm) noexcept {
+  for (std::size_t index = splices.size(); index-- > 0;) {
+    SocketSplice* const each = splices[index];
+    if (each->from_.get() == &transport || each->to_.get() == &transport) each->end(rearm);
+    index = std::min(index, splices.size());
+  }
+}
+
+/// True if all that was received is sent. Asked when an operation has completed: then whoever
+/// carries the bytes holds none, for it reads and writes them without a wait in between.
+bool SocketSplice::drained() const noexcept {
+  const SocketTransport& from = *from_;
+  const SocketTransport& to = *to_;
+  return !from.receive_.in_flight() && !from.paused_ && !from.held_ && from.protocol_ &&
+         !from.protocol_->holds_received() && !to.send_.in_flight() && to.queue_.empty();
+}
+
+void SocketSplice::proceed() noexcept {
+  if (state_ != State::draining) return;
+  if (from_->peer_ended_ || to_->eof_requested_) return end(true);
+  if (!drained()) return;
+  auto pipe = SplicePipe::open(pipe_bytes);
+  if (!pipe) {
+    no_pipes_until = Clock::now() + pipe_retry_delay;
+    return end(true);
+  }
+  pipe_ = std::move(*pipe);
+  state_ = State::moving;
+  ++from_->loop_.stats().splices;
+  move();
+}
+
+/// One piece, so that others have their turn. The pipe is filled only when it is empty.
+void SocketSplice::move() noexcept {
+  if (in_pipe_ == 0 && !fill()) return;
+  const auto moved = splice_to(to_->socket_.get(), pipe_, in_pipe_);
+  if (!moved && !would_block(moved.error())) return fail(moved.error(), true);
+  const std::size_t count = moved ? *moved : 0;
+  in_pipe_ -= count;
+  from_->loop_.stats().bytes_sent += count;
+  if (in_pipe_ > 0) return wait_for(*to_, false);
+  if (small_ >= small_until_ended) return end(true);
+  wait_for(*from_, true);
+}
+
+/// \return false if there is nothing to move on; the next step is taken then.
+bool SocketSplice::fill() noexcept {
+  const auto moved = splice_from(from_->socket_.get(), pipe_, pipe_bytes);
+  if (!moved) {
+    if (would_block(moved.error())) {
+      wait_for(*from_, true);
+    } else if (refused(moved.error())) {
+      from_->splice_refused_ = true;
+      end(true);
+    } else {
+      fail(moved.error(), false);
+    }
+    return false;
+  }
+  if (*moved == 0) {
+    end(true);  // the receive finds the end again
+    return false;
+  }
+  in_pipe_ = *moved;
+  *bytes_ += *moved;
+  LoopStats& stats = from_->loop_.stats();
+  stats.bytes_received += *moved;
+  stats.bytes_spliced += *moved;
+  judge(*moved);
+  return true;
+}
+
+void SocketSplice::judge(std::size_t moved) noexcept {
+  if (moved >= large_bytes) {
+    small_ = 0;
+    if (large_ < large_until_raised) ++large_;
+    if (large_ == large_until_raised) set_low_water(true);
+  } else {
+    large_ = 0;
+    small_ = moved < small_bytes ? static_cast<std::uint8_t>(small_ + 1) : std::uint8_t{0};
+  }
+}
+
+void SocketSplice::set_low_water(bool raised) noexcept {
+  if (raised_ == raised) return;
+  raised_ = raised;
+  static_cast<void>(set_receive_low_water(from_->socket_.get(), raised ? low_water_bytes : 1));
+}
+
+void SocketSplice::wait_for(SocketTransport& transport, bool readable) noexcept {
+  Loop& loop = transport.loop_;
+  readable_ = readable;
+  loop.start(poll_);
+  Timer::disarm();
+  if (!readable) return;
+  const Duration patience = raised_ ? Duration(stall_limit) : Duration(idle_limit);
+  loop.timers().arm(*this, Clock::now() + patience);
+}
+
+/// Nothing came, or less than the low-water mark: lowered, it reports what has come. With that
+/// done already, the flow rests, and the ring can wait for it at less expense.
+void SocketSplice::on_timer() noexcept {
+  if (!raised_) return end(true);
+  large_ = 0;
+  set_low_water(false);
+  from_->loop_.timers().arm(*this, Clock::now() + Duration(idle_limit));
+}
+
+void SocketSplice::fail(std::error_code code, bool of_destination) noexcept {
+  const Ref<SocketTransport> from = from_;
+  const Ref<SocketTransport> to = to_;
+  end(false);
+  from->force_close(Failure(code));
+  if (of_destination) to->force_close(Failure(code));
+}
+
+/// Gives the direction back. What is in the pipe is lost, which happens to closing transports only.
+void SocketSplice::end(bool rearm) noexcept {
+  std::erase(splices, this);
+  state_ = State::ended;
+  Timer::disarm();
+  pipe_ = SplicePipe();
+  SocketTransport& from = *from_;
+  if (from.socket_) set_low_water(false);
+  for (SocketTransport* const each : {from_.get(), to_.get()}) {
+    each->spliced_ = std::ranges::any_of(splices, [each](const SocketSplice* other) {
+      return other->from_.get() == each || other->to_.get() == each;
+    });
+  }
+  if (rearm) from.arm_receive();  // no more than wanted: not if it closes
+  if (poll_.in_flight()) {
+    from.loop_.cancel(poll_);
+  } else {
+    delete this;
+  }
+}
+
+void SocketSplice::prepare(Op& op, io_uring_sqe& sqe) noexcept {
+  auto& self = op.owner<SocketSplice>();
+  const SocketTransport& transport = self.readable_ ? *self.from_ : *self.to_;
+  sqe::poll(sqe, transport.socket_.get(), self.readable_ ? POLLIN | POLLRDHUP : POLLOUT);
+}
+
+void SocketSplice::complete(Op& op, int res, std::uint32_t) noexcept {
+  auto& self = op.owner<SocketSplice>();
+  PELTON_ASSERT(!op.in_flight());  // polls are single-shot
+  if (self.state_ == State::ended) {
+    delete &self;
+  } else if (res < 0 && res != -EINTR && res != -ECANCELED) {
+    if (self.readable_) return self.end(true);  // not of the connection: the ring goes on
+    self.fail(errno_code(-res), true);
+  } else {
+    self.move();
+  }
+}
+
+}  // namespace pelton
