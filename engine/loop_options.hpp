@@ -16,7 +16,7 @@ struct BusyPoll {
   enum class Mode : std::uint8_t {
     off,        ///< sleep at once
     always,     ///< spin for `window` before each sleep
-    automatic,  ///< spin only while completions have been arriving within the window
+    automatic,  ///< spin only while that pays: see spin_policy.hpp
   };
   Mode mode = Mode::automatic;
   std::chrono::microseconds window{20};

@@ -4,13 +4,16 @@
 // single client, and costs about as much CPU as they do. It does not pay where nothing comes in
 // time, nor where a crowd is served: there a sleep gathers completions, and a batch that a spin
 // picks up early is two small ones, with an enter for each and a wake-up for each peer that would
-// have been awake still. So the automatic mode judges its spins by what they
-// brought, `trial_spins` at a time, and gives up for a while when they brought too little. It goes
-// back to sleeping, and tries again after some sleeps that were short; after more of them each
-// time that a trial fails.
+// have been awake still.
+//
+// So the automatic mode measures: some short sleeps in a row, then a trial of some spins, and the
+// CPU time of a completion in each. It goes on spinning where the sleeps met one completion at a
+// time, as one client makes them, or where spinning costs no more than they did; now and then it
+// measures them anew. It gives up where the spins meet too little or cost too much, and tries again
+// after more and more short sleeps.
 //
 // Neighbours: loop.hpp owns one and asks it in Loop::block; loop_options.hpp has BusyPoll and the
-// counters that a trial is judged by.
+// counters that are measured by.
 #pragma once
 
 #include <pelton/engine/loop_options.hpp>
@@ -21,8 +24,14 @@ namespace pelton {
 class SpinPolicy {
  public:
   static constexpr unsigned trial_spins = 32;
+  static constexpr unsigned patience_min = 8;
+  static constexpr unsigned crowd_sleeps_min = 32;  ///< to know what a sleep of a crowd costs
 
-  explicit SpinPolicy(const BusyPoll& busy_poll) noexcept : busy_poll_(busy_poll) {}
+  /// CPU time of the thread.
+  using CpuClock = Duration (*)() noexcept;
+  [[nodiscard]] static Duration thread_cpu_time() noexcept;
+
+  explicit SpinPolicy(const BusyPoll& busy_poll, CpuClock clock = thread_cpu_time) noexcept;
 
   /// True if the sleep that is about to begin should be preceded by a spin.
   [[nodiscard]] bool worth_spinning() const noexcept {
@@ -40,27 +49,43 @@ class SpinPolicy {
   void slept(Duration time, bool woken, const LoopStats& stats) noexcept;
 
  private:
-  /// Begins a trial, or goes on with one that a long sleep has interrupted.
-  void go_on(const LoopStats& stats) noexcept;
-  void give_up() noexcept;
-  /// True if the spins of this trial were many and what they met were batches.
-  [[nodiscard]] bool is_crowded() const noexcept;
-
-  /// What happened in the trial so far.
-  struct Trial {
+  /// What happened in some waits of one kind.
+  struct Sample {
     unsigned spins = 0;
     unsigned hits = 0;
     std::uint64_t turns = 0;
     std::uint64_t completions = 0;
+    Duration cpu{};
+
+    /// CPU time of a completion, in the clock's units.
+    [[nodiscard]] double cost() const noexcept;
+    /// True if hardly ever two completions came in a turn.
+    [[nodiscard]] bool of_one_client() const noexcept { return 8 * completions <= 9 * turns; }
   };
 
+  /// What happens from here on is counted into the sample ...
+  void begin_counting(const LoopStats& stats) noexcept;
+  /// ... up to here.
+  void count(const LoopStats& stats) noexcept;
+  /// The next waits are spins, counted from where counting has got to.
+  void begin_trial() noexcept;
+  void end_trial() noexcept;
+  /// Sleeps, and sleeps for longer each time before it tries again.
+  void give_up() noexcept;
+
   BusyPoll busy_poll_;
-  Trial trial_;
-  std::uint64_t last_turns_ = 0;  ///< of the loop, up to which the trial has counted
-  std::uint64_t last_completions_ = 0;
-  unsigned near_sleeps_ = 0;  ///< in a row, while not trying
-  unsigned patience_ = 1;     ///< how many of them begin a trial
+  CpuClock clock_;
+  Sample sample_;
+  std::uint64_t turns_ = 0;  ///< of the loop, where counting began; and so on
+  std::uint64_t completions_ = 0;
+  Duration cpu_{};
+  Sample sleeps_;                     ///< the last that were measured
+  unsigned near_sleeps_ = 0;          ///< in a row, while not trying
+  unsigned patience_ = patience_min;  ///< how many of them begin a trial
+  unsigned trials_ = 0;               ///< since the cost of sleeping was measured
+  unsigned trials_most_;              ///< until it is measured anew
   bool trying_ = false;
+  bool interrupted_ = false;  ///< by a long sleep: the trial goes on after a short one
 };
 
 }  // namespace pelton

@@ -179,6 +179,7 @@ class TaskState : public FutureState<T>, public TaskCore {
     const bool cancelled = promise.error_ ? detail::is_cancelled(promise.error_) : take_cancel();
     if (cancelled) return end_cancelled();
     const Ref<TaskState> self(this);
+    if (scheduled()) this->add_ref();  // as in end_cancelled()
     if (promise.error_) {
       this->failure_ = Failure(std::move(promise.error_));
     } else {

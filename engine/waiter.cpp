@@ -35,7 +35,8 @@ bool TaskCore::step(std::coroutine_handle<> first) noexcept {
     if (!waiter->cancelled_) {
       waiter->state_ = WaitCell::State::waiting;
       waiter_ = waiter;
-      if (waiter->still_waiting()) {
+      // A cell beside this one that was woken meanwhile has scheduled the task: it is asked again.
+      if (waiter->still_waiting() || scheduled()) {
         current_ = outer;
         return false;
       }

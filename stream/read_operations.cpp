@@ -27,6 +27,8 @@ void ReadOperation::let_go() noexcept {
   core_->drop_ref();
 }
 
+void raise_reused() { throw RuntimeError("cannot reuse already awaited read"); }
+
 bool ReadOperation::still_waiting() noexcept { return end_ == End::none && !attempt(); }
 
 void ReadOperation::cancel_wait() noexcept {

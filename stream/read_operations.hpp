@@ -252,6 +252,9 @@ class Try final : public Operation {
   [[nodiscard]] Result<Bytes> await_resume() { return this->take_result(); }
 };
 
+/// asyncio's answer to who awaits a coroutine twice.
+[[noreturn]] void raise_reused();
+
 /// A read as it is awaited. Where the first piece of the buffer has the answer nothing else is
 /// made: that is the usual case, and what it costs every line costs. Else the operation is made in
 /// the place of its argument.
@@ -274,7 +277,10 @@ class Reading {
     if (front_ == made) operation_.~Operation();
   }
 
+  /// \throws RuntimeError  it was awaited before.
   [[nodiscard, gnu::always_inline]] bool await_ready() {
+    if (front_ != 0) [[unlikely]]
+      raise_reused();
     if (asked_.core->has_bytes()) front_ = Operation::front(*asked_.core, asked_.argument);
     return front_ != 0 || make();
   }

@@ -20,7 +20,7 @@ class Direction final : public detail::ReadWait {
  public:
   Direction(StreamPair& from, StreamPair& to, bool splices) noexcept
       : splices_(splices), from_(from), to_(to), failure_(from.reader.exception()) {}
-  ~Direction() override { reader().end_wait(*this); }
+  ~Direction() override { leave(); }
 
   /// Carries what there is. \return true while it waits, false once it has ended.
   [[nodiscard]] bool advance() noexcept;
@@ -28,6 +28,8 @@ class Direction final : public detail::ReadWait {
     failure_ = failure;
     wake();
   }
+  /// Waits for nothing any more.
+  void leave() noexcept;
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
   /// Why it ended early, if it did.
   [[nodiscard]] std::error_code error() const noexcept { return failure_.code(); }
@@ -42,7 +44,7 @@ class Direction final : public detail::ReadWait {
   void splice_if_bulk() noexcept;
   bool wait_for_bytes() noexcept;
   bool wait_for_room();
-  void end() noexcept;
+  void pass_end_on();
 
   bool ended_ = false;  // these three fill up WaitCell's last word
   bool thrown_ = false;
@@ -59,11 +61,16 @@ bool Direction::advance() noexcept {
   if (drain_ ? drain_->goes_on() : pending()) return true;
   try {
     if (carry()) return true;
+    if (!failure_) pass_end_on();
   } catch (...) {
     failure_ = Failure(std::current_exception());
     thrown_ = true;
   }
-  end();
+  ended_ = true;
+  if (failure_) {
+    to_.writer.transport().abort();
+    from_.writer.transport().abort();
+  }
   return false;
 }
 
@@ -116,14 +123,13 @@ bool Direction::wait_for_room() {
   return false;
 }
 
-void Direction::end() noexcept {
-  ended_ = true;
-  if (failure_) {
-    to_.writer.transport().abort();
-    from_.writer.transport().abort();
-  } else if (!to_.writer.is_closing()) {
-    to_.writer.write_eof();
-  }
+void Direction::pass_end_on() {
+  if (!to_.writer.is_closing() && to_.writer.can_write_eof()) to_.writer.write_eof();
+}
+
+void Direction::leave() noexcept {
+  reader().end_wait(*this);
+  drain_.reset();
 }
 
 /// Waits until both directions have ended. Closes both writers however its scope is left.
@@ -135,10 +141,14 @@ class Carrying final : public WaitCell {
         there_(first, second, splices),
         back_(second, first, splices) {}
   ~Carrying() override {
+    there_.leave();  // closing may tell the readers, who must not wake this task for it
+    back_.leave();
     second_.writer.close();
     first_.writer.close();
   }
-  [[nodiscard]] bool await_ready() noexcept { return !still_waiting(); }
+  [[nodiscard]] bool await_ready() noexcept {
+    return !still_waiting() && !TaskCore::current()->scheduled();
+  }
   void await_suspend(std::coroutine_handle<> coroutine) noexcept { park(coroutine); }
   /// \throws Cancelled
   void await_resume() {

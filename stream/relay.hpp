@@ -30,7 +30,8 @@ struct RelayOptions {
 
 /// Carries bytes both ways until both directions have ended, then closes both connections.
 /// An error of either side aborts the other, so that its peer sees a reset or an end, not silence.
-/// \throws Cancelled; both connections are closing by then, once what was written is sent. A
+/// \throws what a write threw, which aborts both; Cancelled; both connections are closing by then,
+/// once what was written is sent. A
 ///     spliced direction loses what is in its pipe.
 [[nodiscard]] Task<RelayResult> relay(StreamPair first, StreamPair second,
                                       RelayOptions options = {});

@@ -16,34 +16,59 @@ namespace {
 
 constexpr auto near = microseconds(60);  // within five windows of 20 us
 constexpr auto far = milliseconds(2);
+constexpr auto trial = SpinPolicy::trial_spins;
+constexpr int first_patience = SpinPolicy::patience_min;
 
-/// A policy and the loop that it believes in.
+Duration cpu_used;
+
+/// A policy and the loop that it believes in. A wait of either kind has its own price.
 struct Waits {
-  explicit Waits(const char* mode = "auto") : policy(BusyPoll::parse(mode)) {}
+  explicit Waits(const char* mode = "auto")
+      : policy(BusyPoll::parse(mode), []() noexcept { return cpu_used; }) {}
 
-  /// One spin, and what came before the next: `completions` in so many `turns`.
-  void spin(bool hit, unsigned completions = 2, unsigned turns = 2) {
-    stats.turns += turns;
-    stats.completions += completions;
+  /// One spin, and what came before the next.
+  void spin(bool hit = true) {
+    pass(spin_cpu);
     policy.spun(hit, stats);
   }
-  void sleep(Duration time, bool woken = true) { policy.slept(time, woken, stats); }
+  void sleep(Duration time, bool woken = true) {
+    pass(sleep_cpu);
+    policy.slept(time, woken, stats);
+  }
+  /// `count` spins at the most. \return how many were asked for.
+  unsigned spin_while_asked(unsigned count) {
+    unsigned spins = 0;
+    for (; spins < count && policy.worth_spinning(); ++spins) spin();
+    return spins;
+  }
   /// \return how many near sleeps it takes until spinning is tried.
   int sleeps_before_trial() {
     int count = 0;
-    while (!policy.worth_spinning() && count < 10'000) {
-      sleep(near);
-      ++count;
-    }
+    for (; !policy.worth_spinning() && count < 10'000; ++count) sleep(near);
     return count;
-  }
-  /// One client that is answered within the window, for `count` waits.
-  void ping_pong(unsigned count) {
-    for (unsigned index = 0; index < count; ++index) spin(true);
   }
 
   SpinPolicy policy;
   LoopStats stats;
+  unsigned completions = 2;  ///< from one wait to the next
+  unsigned turns = 2;
+  Duration spin_cpu = microseconds(20);
+  Duration sleep_cpu = microseconds(20);
+
+ private:
+  void pass(Duration cpu) {
+    stats.turns += turns;
+    stats.completions += completions;
+    cpu_used += cpu;
+  }
+};
+
+/// Several clients at once: completions come in batches.
+struct Crowd : Waits {
+  Crowd() {
+    completions = 8;
+    turns = 3;
+  }
 };
 
 }  // namespace
@@ -60,31 +85,51 @@ TEST_CASE("off and a fixed time do not judge") {
   CHECK(always.policy.window() == microseconds(50));
 }
 
-TEST_CASE("a trial begins after a short sleep that a completion ended, and after no other") {
+TEST_CASE("a trial begins after short sleeps that completions ended, and after no others") {
   Waits waits;
+  for (int count = 0; count < 100; ++count) waits.sleep(far);
+  for (int count = 0; count < 100; ++count) waits.sleep(near, false);
   CHECK_FALSE(waits.policy.worth_spinning());
-  waits.sleep(far);
-  CHECK_FALSE(waits.policy.worth_spinning());
-  waits.sleep(near, false);
+  for (int count = 1; count < first_patience; ++count) waits.sleep(near);
   CHECK_FALSE(waits.policy.worth_spinning());
   waits.sleep(near);
   CHECK(waits.policy.worth_spinning());
 }
 
-TEST_CASE("a single client that answers in time is spun for, trial after trial") {
+TEST_CASE("a single client that answers in time is spun for, whatever it costs") {
   Waits waits;
-  waits.sleep(near);
-  waits.ping_pong(10 * SpinPolicy::trial_spins);
-  CHECK(waits.policy.worth_spinning());
+  waits.spin_cpu = microseconds(100);
+  waits.sleeps_before_trial();
+  CHECK(waits.spin_while_asked(10 * trial) == 10 * trial);
   // One miss in two is still a win: it halves the latency of the other.
-  for (unsigned count = 0; count < 4 * SpinPolicy::trial_spins; ++count) waits.spin(count % 2 == 0);
+  for (unsigned count = 0; count < 4 * trial; ++count) waits.spin(count % 2 == 0);
   CHECK(waits.policy.worth_spinning());
 }
 
-TEST_CASE("a client that stops is not spun for, and is tried at once when it comes back") {
+TEST_CASE("a client that is spun for sleeps again in one wait of some hundreds at the most") {
   Waits waits;
-  waits.sleep(near);
-  waits.ping_pong(100);
+  unsigned spins = 0;
+  unsigned sleeps = 0;
+  while (spins < 100 * trial) {
+    sleeps += static_cast<unsigned>(waits.sleeps_before_trial());
+    spins += waits.spin_while_asked(1000 * trial);
+  }
+  CHECK(sleeps * 50 < spins);
+}
+
+TEST_CASE("a crowd that comes one at a time only while the loop spins is a crowd") {
+  Waits waits;
+  waits.spin_cpu = microseconds(100);
+  waits.completions = 6;  // which a sleep gathers
+  CHECK(waits.sleeps_before_trial() == SpinPolicy::crowd_sleeps_min);
+  waits.completions = 2;
+  CHECK(waits.spin_while_asked(10 * trial) == trial);
+}
+
+TEST_CASE("a long sleep interrupts spinning, and the first short one takes it up") {
+  Waits waits;
+  waits.sleeps_before_trial();
+  waits.spin_while_asked(100);
   waits.spin(false);
   waits.sleep(far);
   CHECK_FALSE(waits.policy.worth_spinning());
@@ -94,8 +139,8 @@ TEST_CASE("a client that stops is not spun for, and is tried at once when it com
 TEST_CASE("spins that meet nothing are given up, and tried less and less often") {
   Waits waits;
   int last = waits.sleeps_before_trial();
-  CHECK(last == 1);
-  for (int trial = 0; trial < 14; ++trial) {
+  CHECK(last == first_patience);
+  for (int failed = 0; failed < 10; ++failed) {
     int spins = 0;
     while (waits.policy.worth_spinning()) {
       waits.spin(false);
@@ -109,40 +154,54 @@ TEST_CASE("spins that meet nothing are given up, and tried less and less often")
   }
   CHECK(last >= 1000);
   waits.sleep(milliseconds(200));  // a pause: whoever comes now is somebody else
-  CHECK(waits.sleeps_before_trial() == 1);
+  CHECK(waits.sleeps_before_trial() == first_patience);
 }
 
 TEST_CASE("spins that meet something too seldom are given up") {
   Waits waits;
-  waits.sleep(near);
-  for (unsigned count = 0; count < SpinPolicy::trial_spins; ++count) waits.spin(count % 5 == 0);
+  waits.sleeps_before_trial();
+  for (unsigned count = 0; count < trial; ++count) waits.spin(count % 5 == 0);
   CHECK_FALSE(waits.policy.worth_spinning());
 }
 
-TEST_CASE("long sleeps interrupt a trial and do not begin it anew") {
-  Waits crowd;
-  crowd.sleep(near);
-  unsigned spins = 0;
-  while (spins < 10 * SpinPolicy::trial_spins && crowd.policy.worth_spinning()) {
-    crowd.spin(true, 8, 3);
-    if (++spins % 8 != 0) continue;
-    crowd.sleep(far);
-    crowd.stats.turns += 100;  // of which there were many, but none by a spin
-    crowd.sleep(near);
-  }
-  CHECK(spins == SpinPolicy::trial_spins);
+TEST_CASE("a crowd is spun for only where that costs no more than sleeping") {
+  Crowd dear;
+  dear.spin_cpu = microseconds(25);
+  dear.sleeps_before_trial();
+  CHECK(dear.spin_while_asked(10 * trial) == trial);
+  CHECK(dear.sleeps_before_trial() == SpinPolicy::crowd_sleeps_min);
+
+  Crowd cheap;
+  cheap.spin_cpu = microseconds(15);
+  cheap.sleeps_before_trial();
+  CHECK(cheap.spin_while_asked(10 * trial) == 10 * trial);
 }
 
-TEST_CASE("a crowd is not spun for where the loop often waits") {
-  Waits crowd;
-  crowd.sleep(near);
-  for (unsigned count = 0; count < SpinPolicy::trial_spins; ++count) crowd.spin(true, 8, 3);
-  CHECK_FALSE(crowd.policy.worth_spinning());
+TEST_CASE("what sleeping costs is measured anew at times, and less and less often") {
+  Crowd crowd;
+  crowd.spin_cpu = microseconds(15);
+  crowd.sleeps_before_trial();
+  const unsigned first = crowd.spin_while_asked(1000 * trial);
+  CHECK(first < 100 * trial);
+  CHECK(crowd.sleeps_before_trial() == SpinPolicy::crowd_sleeps_min);
+  CHECK(crowd.spin_while_asked(1000 * trial) > first);
+  crowd.sleep_cpu = microseconds(10);  // more clients came, and sleeps gather more
+  crowd.sleeps_before_trial();
+  CHECK(crowd.spin_while_asked(1000 * trial) == trial);
+}
 
-  Waits busy;  // hardly ever waits: its few spins save sleeps
-  busy.sleep(near);
-  for (unsigned count = 0; count < 4 * SpinPolicy::trial_spins; ++count) {
-    busy.spin(true, 200, 100);
+TEST_CASE("long sleeps interrupt a trial and do not begin it anew") {
+  Crowd crowd;
+  crowd.spin_cpu = microseconds(25);
+  crowd.sleeps_before_trial();
+  unsigned spins = 0;
+  while (spins < 10 * trial && crowd.policy.worth_spinning()) {
+    crowd.spin();
+    if (++spins % 8 != 0) continue;
+    crowd.sleep(far);
+    cpu_used += milliseconds(1);  // of an interruption, which is not the trial's
+    crowd.stats.completions += 1000;
+    crowd.sleep(near);
   }
-  CHECK(busy.policy.worth_spinning());
+  CHECK(spins == trial);
 }

@@ -300,6 +300,21 @@ TEST_CASE("a try_ read that waits hears of the failure as a code") {
   CHECK(loop.run(task) == errno_code(EPIPE));
 }
 
+TEST_CASE("a read that is awaited a second time says so") {
+  StreamLoop loop;
+  const StreamReader reader = loop.reader();
+  reader.feed_data("hello");
+  const auto twice = [](StreamReader from, std::ptrdiff_t count) -> Task<> {
+    auto read = from.read(count);
+    static_cast<void>(co_await read);
+    static_cast<void>(co_await read);
+  };
+  CHECK_THROWS_AS(loop.run(twice(reader, 2)), pelton::RuntimeError);    // answered by the buffer
+  CHECK_THROWS_AS(loop.run(twice(reader, 100)), pelton::RuntimeError);  // the same, all of it
+  reader.feed_eof();
+  CHECK_THROWS_AS(loop.run(twice(reader, 2)), pelton::RuntimeError);  // answered by the end
+}
+
 TEST_CASE("a read that is made and not awaited takes nothing") {
   StreamLoop loop;
   const StreamReader reader = loop.reader();

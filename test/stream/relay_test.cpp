@@ -58,6 +58,23 @@ struct Relayed {
   TaskHandle<RelayResult> task;
 };
 
+/// A relay between two connections without sockets, whose readers are fed by hand.
+struct HandFed {
+  Task<> relay_and_sleep(Duration time) {
+    co_await relay_unobserved(StreamPair(first, StreamWriter(first_transport, first_protocol)),
+                              StreamPair(second, StreamWriter(second_transport, second_protocol)));
+    co_await sleep(time);
+  }
+
+  StreamLoop loop;
+  StreamReader first = loop.reader();
+  StreamReader second = loop.reader();
+  Ref<RecordingTransport> first_transport = make_ref<RecordingTransport>();
+  Ref<RecordingTransport> second_transport = make_ref<RecordingTransport>();
+  Ref<StreamReaderProtocol> first_protocol = make_ref<StreamReaderProtocol>(loop.loop(), first);
+  Ref<StreamReaderProtocol> second_protocol = make_ref<StreamReaderProtocol>(loop.loop(), second);
+};
+
 }  // namespace
 
 TEST_CASE("a relay carries both directions at once and counts them") {
@@ -264,6 +281,44 @@ TEST_CASE("a relay that is not observed carries both ways, half-closes included"
   CHECK(left.receive_all() == "answer");
   loop.run(until([&] { return loop.stats().connections_closed == 2; }));
   CHECK(loop.loop().task_count() == 0);
+}
+
+TEST_CASE("a side that answers within write_eof() ends the relay, and the task goes on in order") {
+  HandFed one;
+  one.second_transport->on_write_eof = [&] { one.second.feed_eof(); };
+  const auto task = one.loop.loop().create_task(one.relay_and_sleep(20ms));
+  one.loop.run_briefly();
+  one.first.feed_data("question");
+  const auto begin = Loop::time();
+  one.first.feed_eof();
+  one.loop.run(task);
+  CHECK(Loop::time() - begin >= 20ms);  // the sleep behind the relay is a wait of its own
+  CHECK(one.second_transport->written == "question");
+  CHECK(one.second_transport->eof_written);
+  CHECK(one.first_transport->eof_written);
+  CHECK(one.first_transport->closes == 1);
+  CHECK(one.second_transport->closes == 1);
+}
+
+TEST_CASE("a relay carries no end to a side that knows no half-close, or refuses it") {
+  for (const bool refuses : {false, true}) {
+    CAPTURE(refuses);
+    HandFed one;
+    one.second_transport->half_closes = refuses;
+    one.second_transport->on_write_eof = [] { throw RuntimeError("no half-close"); };
+    const auto task = one.loop.loop().create_task(one.relay_and_sleep(0ms));
+    one.loop.run_briefly();
+    one.first.feed_eof();
+    one.second.feed_eof();
+    if (refuses) {
+      CHECK_THROWS_AS(one.loop.run(task), RuntimeError);
+    } else {
+      one.loop.run(task);
+    }
+    CHECK(one.second_transport->eof_written == refuses);
+    CHECK(one.second_transport->aborts == (refuses ? 1 : 0));
+    CHECK(one.second_transport->closing);
+  }
 }
 
 TEST_CASE("a relay that is cancelled closes both sides, however often it is") {

@@ -6,6 +6,7 @@
 // Neighbours: proto/transport.hpp, the interface; the tests of stream/.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -45,8 +46,11 @@ class RecordingTransport final : public Transport {
   void write_copy(std::span<const std::byte> data) override {
     written.append(reinterpret_cast<const char*>(data.data()), data.size());
   }
-  [[nodiscard]] bool can_write_eof() const noexcept override { return true; }
-  void write_eof() override { eof_written = true; }
+  [[nodiscard]] bool can_write_eof() const noexcept override { return half_closes; }
+  void write_eof() override {
+    eof_written = true;
+    if (on_write_eof) on_write_eof();
+  }
   void abort() noexcept override {
     ++aborts;
     closing = true;
@@ -63,7 +67,9 @@ class RecordingTransport final : public Transport {
   bool closing = false;
   bool pausable = true;
   bool reading = true;
+  bool half_closes = true;
   bool eof_written = false;
+  std::function<void()> on_write_eof;
   int closes = 0;
   int aborts = 0;
   int pauses = 0;
