@@ -1,4 +1,4 @@
-// Chain: pieces in a ring array, search across their borders. See chain.hpp.
+// Chain: a first piece and a ring array behind it, search across their borders. See chain.hpp.
 #include <pelton/engine/chain.hpp>
 
 #include <algorithm>
