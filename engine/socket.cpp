@@ -4,6 +4,7 @@
 // the caller cannot see, a stale unix socket that could not be removed. Stateless.
 #include <pelton/engine/socket.hpp>
 
+#include <fcntl.h>
 #include <pelton/engine/assert.hpp>
 #include <pelton/engine/log.hpp>
 
@@ -153,6 +154,17 @@ Result<void> socket_error(int fd) noexcept {
   const Result<int> pending = get_number(fd, SOL_SOCKET, SO_ERROR);
   if (!pending) return std::unexpected(pending.error());
   if (*pending != 0) return errno_result(*pending);
+  return {};
+}
+
+bool is_nonblocking(int fd) noexcept {
+  const int flags = ::fcntl(fd, F_GETFL);
+  return flags >= 0 && (flags & O_NONBLOCK) != 0;
+}
+
+Result<void> set_nonblocking(int fd) noexcept {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return errno_result(errno);
   return {};
 }
 

@@ -92,6 +92,9 @@ class OwnedFd {
 /// SO_ERROR: fetches and clears the socket's pending error.
 /// \return Success if there is none; else that error, or that of the question (ENOTSOCK, EBADF).
 [[nodiscard]] Result<void> socket_error(int fd) noexcept;
+/// O_NONBLOCK, which the ring does not ask for and splice(2) goes by.
+[[nodiscard]] bool is_nonblocking(int fd) noexcept;
+[[nodiscard]] Result<void> set_nonblocking(int fd) noexcept;
 /// SO_TYPE: SOCK_STREAM, SOCK_DGRAM... without flags. ENOTSOCK tells that `fd` is no socket.
 [[nodiscard]] Result<int> socket_type(int fd) noexcept;
 /// SO_DOMAIN: AF_INET, AF_INET6, AF_UNIX...

@@ -1,7 +1,8 @@
 // Moving bytes between sockets by reference: a pipe, and splice(2) into and out of it.
 //
-// The kernel hands over pages instead of copying bytes. No call here waits: what is not possible
-// at once is EAGAIN, and waiting for it is the ring's (sqe::poll). Functions that take an `int fd`
+// The kernel hands over pages instead of copying bytes. No call here waits if the socket is
+// non-blocking, which splice(2) goes by: what is not possible at once is EAGAIN, and waiting for it
+// is the ring's (sqe::poll). Functions that take an `int fd`
 // borrow it. Callers ignore SIGPIPE: splice(2) knows no MSG_NOSIGNAL.
 //
 // Neighbours: socket.hpp, whose OwnedFd a pipe is made of; proto/socket_splice.hpp uses it.

@@ -16,11 +16,13 @@ constexpr std::size_t pipe_bytes = 512 * 1024;
 constexpr std::size_t low_water_bytes = 256 * 1024;
 constexpr std::size_t large_bytes = 64 * 1024;
 constexpr std::size_t small_bytes = 16 * 1024;
-constexpr std::uint8_t large_until_raised = 4;
+constexpr std::uint8_t large_until_raised = 4;        // at first
+constexpr std::uint8_t large_until_raised_max = 128;  // of a flow that often stops below the mark
 constexpr std::uint8_t small_until_ended = 4;
 constexpr std::size_t splices_max = 64;  // of a thread: two descriptors each
 constexpr auto stall_limit = std::chrono::microseconds(500);
 constexpr auto idle_limit = std::chrono::milliseconds(20);
+constexpr auto rest_delay = std::chrono::milliseconds(10);
 constexpr auto pipe_retry_delay = std::chrono::seconds(1);
 
 thread_local std::vector<SocketSplice*> splices;
@@ -30,16 +32,24 @@ bool would_block(std::error_code code) noexcept {
   return code == errno_code(EAGAIN) || code == errno_code(EINTR);
 }
 
+bool out_of_memory(std::error_code code) noexcept {
+  return code == errno_code(ENOMEM) || code == errno_code(ENOBUFS);
+}
+
 /// Not an error of the connection: a filter of system calls, a socket that cannot be spliced, or
 /// no memory. Nothing was moved, and the ring can go on.
 bool refused(std::error_code code) noexcept {
   const auto is = [code](int number) { return code == errno_code(number); };
-  return is(EPERM) || is(EACCES) || is(ENOSYS) || is(EINVAL) || is(ENOMEM);
+  return is(EPERM) || is(EACCES) || is(ENOSYS) || is(EINVAL) || out_of_memory(code);
 }
 
 }  // namespace
 
 const OpKind SocketSplice::kind{"splice", prepare, complete};
+
+SocketSplice::SocketSplice(SocketTransport& from, SocketTransport& to,
+                           std::uint64_t& bytes) noexcept
+    : from_(&from), to_(&to), bytes_(&bytes), large_needed_(large_until_raised) {}
 
 /// Asked once of a source that is bulk. A unix socket is readable piece by piece, for it has no
 /// low-water mark: towards TCP, whose writes are the dearer ones, copying more at once is cheaper.
@@ -48,6 +58,8 @@ bool SocketSplice::pays(const SocketTransport& from, const SocketTransport& to) 
     return socket_family(transport.socket_.get()).value_or(AF_UNSPEC);
   };
   if (!broken_pipe_ignored()) return false;
+  // On a blocking socket splice(2) waits, whatever its flags.
+  if (!is_nonblocking(from.socket_.get()) || !is_nonblocking(to.socket_.get())) return false;
   return family(from) != AF_UNIX || family(to) == AF_UNIX;
 }
 
@@ -111,14 +123,20 @@ void SocketSplice::proceed() noexcept {
   pipe_ = std::move(*pipe);
   state_ = State::moving;
   ++from_->loop_.stats().splices;
-  move();
+  move(false);
 }
 
 /// One piece, so that others have their turn. The pipe is filled only when it is empty.
-void SocketSplice::move() noexcept {
-  if (in_pipe_ == 0 && !fill()) return;
+/// \param ready  What was waited for is there, says the kernel.
+void SocketSplice::move(bool ready) noexcept {
+  const bool was_empty = in_pipe_ == 0;
+  if (was_empty && !fill(ready)) return;
   const auto moved = splice_to(to_->socket_.get(), pipe_, in_pipe_);
-  if (!moved && !would_block(moved.error())) return fail(moved.error(), true);
+  if (!moved) {
+    if (out_of_memory(moved.error())) return rest();
+    if (!would_block(moved.error())) return fail(moved.error(), true);
+    if (ready && !was_empty) return rest();  // writable, and takes nothing: that might go on
+  }
   const std::size_t count = moved ? *moved : 0;
   in_pipe_ -= count;
   from_->loop_.stats().bytes_sent += count;
@@ -128,11 +146,13 @@ void SocketSplice::move() noexcept {
 }
 
 /// \return false if there is nothing to move on; the next step is taken then.
-bool SocketSplice::fill() noexcept {
+bool SocketSplice::fill(bool ready) noexcept {
   const auto moved = splice_from(from_->socket_.get(), pipe_, pipe_bytes);
   if (!moved) {
-    if (would_block(moved.error())) {
+    if (would_block(moved.error()) && !ready) {
       wait_for(*from_, true);
+    } else if (would_block(moved.error())) {
+      end(true);  // at the mark of urgent data, which only a receive goes past
     } else if (refused(moved.error())) {
       from_->splice_refused_ = true;
       end(true);
@@ -157,8 +177,8 @@ bool SocketSplice::fill() noexcept {
 void SocketSplice::judge(std::size_t moved) noexcept {
   if (moved >= large_bytes) {
     small_ = 0;
-    if (large_ < large_until_raised) ++large_;
-    if (large_ == large_until_raised) set_low_water(true);
+    if (large_ < large_needed_) ++large_;
+    if (large_ == large_needed_) set_low_water(true);
   } else {
     large_ = 0;
     small_ = moved < small_bytes ? static_cast<std::uint8_t>(small_ + 1) : std::uint8_t{0};
@@ -181,11 +201,16 @@ void SocketSplice::wait_for(SocketTransport& transport, bool readable) noexcept 
   loop.timers().arm(*this, Clock::now() + patience);
 }
 
+/// A shortage, and the pipe is loaded: tries again after a while.
+void SocketSplice::rest() noexcept { from_->loop_.timers().arm(*this, Clock::now() + rest_delay); }
+
 /// Nothing came, or less than the low-water mark: lowered, it reports what has come. With that
 /// done already, the flow rests, and the ring can wait for it at less expense.
 void SocketSplice::on_timer() noexcept {
+  if (in_pipe_ > 0) return move(false);
   if (!raised_) return end(true);
   large_ = 0;
+  large_needed_ = std::min<std::uint8_t>(large_needed_ * 2, large_until_raised_max);
   set_low_water(false);
   from_->loop_.timers().arm(*this, Clock::now() + Duration(idle_limit));
 }
@@ -203,8 +228,11 @@ void SocketSplice::end(bool rearm) noexcept {
   std::erase(splices, this);
   state_ = State::ended;
   Timer::disarm();
-  pipe_ = SplicePipe();
   SocketTransport& from = *from_;
+  if (pipe_.in) {
+    pipe_ = SplicePipe();
+    from.loop_.report_descriptor_free();
+  }
   if (from.socket_) set_low_water(false);
   for (SocketTransport* const each : {from_.get(), to_.get()}) {
     each->spliced_ = std::ranges::any_of(splices, [each](const SocketSplice* other) {
@@ -230,11 +258,11 @@ void SocketSplice::complete(Op& op, int res, std::uint32_t) noexcept {
   PELTON_ASSERT(!op.in_flight());  // polls are single-shot
   if (self.state_ == State::ended) {
     delete &self;
-  } else if (res < 0 && res != -EINTR && res != -ECANCELED) {
-    if (self.readable_) return self.end(true);  // not of the connection: the ring goes on
-    self.fail(errno_code(-res), true);
+  } else if (res < 0 && res != -EINTR && res != -ECANCELED) {  // not of the connection
+    if (self.readable_) return self.end(true);
+    self.rest();
   } else {
-    self.move();
+    self.move(res > 0);
   }
 }
 

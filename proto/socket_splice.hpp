@@ -46,18 +46,18 @@ class SocketSplice final : private Timer {
  private:
   enum class State : std::uint8_t { draining, moving, ended };
 
-  SocketSplice(SocketTransport& from, SocketTransport& to, std::uint64_t& bytes) noexcept
-      : from_(&from), to_(&to), bytes_(&bytes) {}
+  SocketSplice(SocketTransport& from, SocketTransport& to, std::uint64_t& bytes) noexcept;
   ~SocketSplice() = default;
   [[nodiscard]] static bool pays(const SocketTransport& from, const SocketTransport& to) noexcept;
 
   [[nodiscard]] bool drained() const noexcept;
   void proceed() noexcept;
-  void move() noexcept;
-  [[nodiscard]] bool fill() noexcept;
+  void move(bool ready) noexcept;
+  [[nodiscard]] bool fill(bool ready) noexcept;
   void judge(std::size_t moved) noexcept;
   void set_low_water(bool raised) noexcept;
   void wait_for(SocketTransport& transport, bool readable) noexcept;
+  void rest() noexcept;
   void fail(std::error_code code, bool of_destination) noexcept;
   void end(bool rearm) noexcept;
   void on_timer() noexcept override;
@@ -73,10 +73,11 @@ class SocketSplice final : private Timer {
   std::size_t in_pipe_ = 0;
   Op poll_{kind, this};
   State state_ = State::draining;
-  bool readable_ = false;   ///< what poll_ waits for: that from_ is readable, or to_ writable
-  bool raised_ = false;     ///< the low-water mark is
-  std::uint8_t large_ = 0;  ///< large pieces in a row
-  std::uint8_t small_ = 0;  ///< small ones in a row
+  bool readable_ = false;      ///< what poll_ waits for: that from_ is readable, or to_ writable
+  bool raised_ = false;        ///< the low-water mark is
+  std::uint8_t large_ = 0;     ///< large pieces in a row
+  std::uint8_t small_ = 0;     ///< small ones in a row
+  std::uint8_t large_needed_;  ///< large ones in a row that raise the mark
 };
 
 }  // namespace pelton

@@ -102,10 +102,13 @@ Task<std::expected<OwnedFd, Failure>> connect_one(SocketAddress address, const A
   raise_failures({failure_with(code, "Connect call failed " + address.to_string())}, all_errors);
 }
 
-void check_stream_socket(const OwnedFd& socket, bool is_unix) {
+void adopt_stream_socket(const OwnedFd& socket, bool is_unix) {
   const auto type = socket_type(socket.get());
   const auto family = socket_family(socket.get());
-  if (type && *type == SOCK_STREAM && family && (!is_unix || *family == AF_UNIX)) return;
+  if (type && *type == SOCK_STREAM && family && (!is_unix || *family == AF_UNIX)) {
+    static_cast<void>(set_nonblocking(socket.get()));  // as asyncio does
+    return;
+  }
   throw ValueError(std::string(is_unix ? "A UNIX Domain Stream Socket" : "A Stream Socket") +
                    " was expected, got fd " + std::to_string(socket.get()));
 }
@@ -170,7 +173,7 @@ Task<StreamPair> open_connection(std::string host, std::uint16_t port, ConnectOp
 }
 
 Task<StreamPair> open_connection(OwnedFd sock, ConnectOptions options) {
-  check_stream_socket(sock, false);
+  adopt_stream_socket(sock, false);
   static_cast<void>(set_no_delay(sock.get()));
   co_return co_await make_streams(std::move(sock), options.limit);
 }
@@ -184,7 +187,7 @@ Task<StreamPair> open_unix_connection(std::string path, ConnectOptions options) 
 }
 
 Task<StreamPair> open_unix_connection(OwnedFd sock, ConnectOptions options) {
-  check_stream_socket(sock, true);
+  adopt_stream_socket(sock, true);
   co_return co_await make_streams(std::move(sock), options.limit);
 }
 

@@ -4,7 +4,9 @@
 #include <pelton/stream/relay.hpp>
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include <atomic>
 #include <csignal>
@@ -111,6 +113,33 @@ TEST_CASE("both directions are spliced at once, over TCP and unix sockets, and c
       CHECK(relayed.loop.stats().bytes_spliced > 20 * mib);
     }
   }
+}
+
+TEST_CASE("urgent data, which no splice goes past, is gone past by the ring") {
+  Spliced relayed;
+  const std::string bulk = test::pattern(8 * mib);
+  std::string received;
+  {
+    const std::jthread reads([&] { received = relayed.right.receive_all(); });
+    const std::jthread sends([&] {
+      relayed.left.send(bulk);
+      ::send(relayed.left.fd(), "!", 1, MSG_OOB);
+      relayed.left.send(bulk);
+      relayed.left.end_writing();
+    });
+    const std::jthread ends([&] { relayed.right.end_writing(); });
+    CHECK_FALSE(relayed.result().error_first);
+  }
+  CHECK(relayed.loop.stats().splices >= 1);
+  CHECK(received == bulk + bulk);  // the urgent byte is out of band
+}
+
+TEST_CASE("a blocking socket that is handed over becomes one that a splice does not wait for") {
+  auto [ours, other] = unix_sockets();
+  ::fcntl(ours.get(), F_SETFL, 0);
+  const int fd = ours.get();
+  Spliced relayed({std::move(ours), std::move(other)}, tcp_sockets());
+  CHECK(is_nonblocking(fd));
 }
 
 TEST_CASE("what is not bulk is not spliced") {
