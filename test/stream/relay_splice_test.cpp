@@ -14,6 +14,7 @@
 
 #include <support/log_capture.hpp>
 #include <support/peer.hpp>
+#include <support/relay_exchange.hpp>
 #include <support/sockets.hpp>
 #include <support/stream_loop.hpp>
 
@@ -74,31 +75,6 @@ struct Spliced {
 
 std::pair<OwnedFd, OwnedFd> sockets_of(bool unix_ones) {
   return unix_ones ? unix_sockets() : tcp_sockets();
-}
-
-/// Both ways at once, each to its end.
-void exchange(Spliced& relayed, const std::string& there, const std::string& back) {
-  std::string received_right;
-  std::string received_left;
-  {
-    const std::jthread left_sends([&] {
-      relayed.left.send(there);
-      relayed.left.end_writing();
-    });
-    const std::jthread right_sends([&] {
-      relayed.right.send(back);
-      relayed.right.end_writing();
-    });
-    const std::jthread right_reads([&] { received_right = relayed.right.receive_all(); });
-    const std::jthread left_reads([&] { received_left = relayed.left.receive_all(); });
-    const RelayResult result = relayed.result();
-    CHECK(result.bytes_from_first == there.size());
-    CHECK(result.bytes_from_second == back.size());
-    CHECK_FALSE(result.error_first);
-    CHECK_FALSE(result.error_second);
-  }
-  CHECK(received_right == there);
-  CHECK(received_left == back);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <support/log_capture.hpp>
 #include <support/peer.hpp>
 #include <support/recording_transport.hpp>
+#include <support/relay_exchange.hpp>
 #include <support/sockets.hpp>
 #include <support/stream_loop.hpp>
 
@@ -79,29 +80,7 @@ struct HandFed {
 
 TEST_CASE("a relay carries both directions at once and counts them") {
   Relayed relayed;
-  const std::string there = pattern(5'000'000);
-  const std::string back = pattern(3'000'000);
-  std::string received_right;
-  std::string received_left;
-  {
-    const std::jthread left_sends([&] {
-      relayed.left.send(there);
-      relayed.left.end_writing();
-    });
-    const std::jthread right_sends([&] {
-      relayed.right.send(back);
-      relayed.right.end_writing();
-    });
-    const std::jthread right_reads([&] { received_right = relayed.right.receive_all(); });
-    const std::jthread left_reads([&] { received_left = relayed.left.receive_all(); });
-    const RelayResult result = relayed.result();
-    CHECK(result.bytes_from_first == there.size());
-    CHECK(result.bytes_from_second == back.size());
-    CHECK_FALSE(result.error_first);
-    CHECK_FALSE(result.error_second);
-  }
-  CHECK(received_right == there);
-  CHECK(received_left == back);
+  exchange(relayed, pattern(5'000'000), pattern(3'000'000));
 }
 
 TEST_CASE("the end of one side's stream is carried over, and the other direction goes on") {
