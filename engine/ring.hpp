@@ -30,6 +30,7 @@ struct RingInfo {
   bool registered_ring_fd = false;       ///< enter skips the fd look-up
   bool taskrun_flag = false;             ///< a spin need not enter the kernel
   bool recv_caps = false;                ///< multishot receives take byte caps (Linux 6.17)
+  bool gathers = false;                  ///< enter() bounds the wait for a batch (Linux 6.12)
   std::vector<std::string> turned_down;  ///< "feature: reason", one entry per refusal
 };
 
@@ -49,10 +50,15 @@ class Ring {
 
   /// Submits what get_sqe() gave out and waits for `min_complete` CQEs, at most `timeout`
   /// (negative: for ever; zero: not at all). Runs completions that are due also without waiting.
+  /// \param gather  Where positive: waits no longer than this for more than one CQE. Ignored by
+  ///     rings without RingInfo::gathers.
   /// \return 0, or the errno that stopped it, negated: -ETIME, -EINTR, -EAGAIN, -EBUSY are the
   ///         ordinary ones and lose nothing, what was not submitted stays queued.
-  [[nodiscard]] virtual int enter(unsigned min_complete,
-                                  std::chrono::nanoseconds timeout) noexcept = 0;
+  [[nodiscard]] virtual int enter(unsigned min_complete, std::chrono::nanoseconds timeout,
+                                  std::chrono::nanoseconds gather) noexcept = 0;
+  [[nodiscard]] int enter(unsigned min_complete, std::chrono::nanoseconds timeout) noexcept {
+    return enter(min_complete, timeout, {});
+  }
   /// Submits what get_sqe() gave out, and lets completions that are due wait: none are added but
   /// those of operations that end at once. \return as enter().
   [[nodiscard]] virtual int submit() noexcept = 0;

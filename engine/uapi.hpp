@@ -19,6 +19,9 @@ inline constexpr std::uint32_t recv_pass_bytes = 64 * 1024;
 // A shot ends with the buffer that reaches its cap: with 16 KiB buffers, 128 KiB at the most.
 inline constexpr std::uint32_t recv_total_bytes = 112 * 1024;
 
+/// IORING_FEAT_MIN_TIMEOUT: io_uring_getevents_arg::pad is min_wait_usec.
+inline constexpr std::uint32_t feature_min_timeout = 1U << 15;
+
 /// sqe->optlen, which shares its place with splice_fd_in.
 inline void set_optlen(io_uring_sqe& sqe, std::uint32_t bytes) noexcept {
   sqe.splice_fd_in = static_cast<std::int32_t>(bytes);

@@ -92,13 +92,18 @@ class UringRing final : public Ring {
                                 ": not enough locked memory, raise RLIMIT_MEMLOCK");
   }
 
-  int enter(unsigned min_complete, nanoseconds timeout) noexcept override {
+  using Ring::enter;
+  int enter(unsigned min_complete, nanoseconds timeout, nanoseconds gather) noexcept override {
     std::atomic_ref(*ring_.sq.ktail).store(sq_tail_, std::memory_order_release);
     unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
     if (ring_.int_flags & INT_FLAG_REG_RING) flags |= IORING_ENTER_REGISTERED_RING;
     __kernel_timespec limit{};
     io_uring_getevents_arg argument{};
     argument.sigmask_sz = _NSIG / 8;
+    if (gather > nanoseconds::zero() && info_.gathers) {
+      if (timeout >= nanoseconds::zero()) gather = std::min(gather, timeout);
+      argument.pad = static_cast<std::uint32_t>(gather.count() / 1000);  // min_wait_usec
+    }
     if (timeout >= nanoseconds::zero() && min_complete > 0) {
       limit.tv_sec = timeout.count() / 1'000'000'000;
       limit.tv_nsec = timeout.count() % 1'000'000'000;
@@ -162,6 +167,10 @@ class UringRing final : public Ring {
     info_.sq_entries = params.sq_entries;
     info_.cq_entries = params.cq_entries;
     info_.taskrun_flag = true;
+    info_.gathers = (params.features & uapi::feature_min_timeout) != 0;
+    if (!info_.gathers) {
+      info_.turned_down.emplace_back("gathers: the kernel bounds no wait for a batch (Linux 6.12)");
+    }
   }
 
   void register_fd() {

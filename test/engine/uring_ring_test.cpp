@@ -136,6 +136,34 @@ TEST_CASE("slots are reused and zeroed around the queue many times") {
   CHECK(seen.size() == next);
 }
 
+TEST_CASE("a wait for a batch ends with the batch, or after its bound with one completion") {
+  const auto ring = small_ring();
+  if (!ring->info().gathers) return;
+  const auto patience = std::chrono::seconds(5);
+  const auto time_of = [&](auto gather) {
+    const auto begun = steady_clock::now();
+    CHECK(ring->enter(3, patience, gather) == 0);
+    return steady_clock::now() - begun;
+  };
+  SUBCASE("the batch is there") {
+    for (std::uint64_t index = 0; index < 3; ++index) nop(*ring, index);
+    CHECK(time_of(milliseconds(2000)) < milliseconds(2000));
+    CHECK(ring->ready() == 3);
+  }
+  SUBCASE("one completion is there") {
+    nop(*ring, 1);
+    const auto time = time_of(milliseconds(20));
+    CHECK(time >= milliseconds(20));
+    CHECK(time < patience);
+    CHECK(ring->ready() == 1);
+  }
+  SUBCASE("nothing comes, and the time limit is the shorter") {
+    const auto begun = steady_clock::now();
+    CHECK(ring->enter(3, milliseconds(10), patience) == -ETIME);
+    CHECK(steady_clock::now() - begun < patience);
+  }
+}
+
 TEST_CASE("waiting ends with ETIME when nothing comes and at once when something is there") {
   const auto ring = small_ring();
   const auto begin = steady_clock::now();
