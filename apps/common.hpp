@@ -28,6 +28,7 @@ struct ServerConfig {
   unsigned threads = 1;
   std::string engine = "auto";
   std::string busy_poll = "auto";
+  std::string batch_wait = "auto";
   unsigned buffers = 512;
   std::size_t buffer_bytes = 16 * 1024;
   std::size_t limit = stream_limit_default;

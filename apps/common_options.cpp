@@ -18,6 +18,9 @@ void ServerConfig::add_to(CLI::App& app) {
       ->check(CLI::IsMember({"auto", "uring"}));
   app.add_option("--busy-poll", busy_poll, "Spin before sleeping: auto, off or microseconds")
       ->capture_default_str();
+  app.add_option("--batch-wait", batch_wait,
+                 "Let a crowd's requests gather for up to 100 us where that saves CPU: auto or off")
+      ->capture_default_str();
   app.add_option("--buffers", buffers, "Receive buffers of each thread")
       ->capture_default_str()
       ->check(CLI::Range(1, 32768));
@@ -39,6 +42,7 @@ void ServerConfig::add_to(CLI::App& app) {
 LoopOptions ServerConfig::loop_options() const {
   LoopOptions options;
   options.busy_poll = BusyPoll::parse(busy_poll);
+  options.batch_wait = parse_batch_wait(batch_wait);
   options.buffer_count = buffers;
   options.buffer_bytes = buffer_bytes;
   return options;

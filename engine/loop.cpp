@@ -46,7 +46,9 @@ Loop::Loop(const LoopOptions& options)
       buffers_(make_buffers(*ring_, options)),
       mailbox_(std::make_shared<Mailbox>()),
       thread_(std::this_thread::get_id()),
-      spin_policy_(options.busy_poll) {
+      spin_policy_(options.busy_poll),
+      batch_policy_(ring_->info().gathers ? options.batch_wait : BatchWait::off,
+                    SpinPolicy::thread_cpu_time) {
   older_ = std::exchange(newest_, this);
 }
 
@@ -251,8 +253,9 @@ void Loop::wait_for_completions() {
 }
 
 /// Submits, spins if that has been paying, then sleeps until a completion or `limit` (negative:
-/// no limit).
+/// no limit), or until a batch of them.
 void Loop::block(Duration limit) {
+  if (batch_policy_.batch() > 0) return sleep(limit, ring_->unsubmitted() + batch_policy_.batch());
   if (spin_policy_.worth_spinning()) {
     if (ring_->unsubmitted() > 0) {
       ++stats_.enters;
@@ -265,11 +268,21 @@ void Loop::block(Duration limit) {
     }
     if (limit >= Duration::zero()) limit = wait_limit();
   }
-  const bool timed = spin_policy_.times_sleeps();
+  sleep(limit, 1);
+}
+
+/// Submits and sleeps until `wanted` completions have come, or fewer and the bound has passed.
+void Loop::sleep(Duration limit, unsigned wanted) {
+  const bool timed = spin_policy_.times_sleeps() || batch_policy_.judges();
   const TimePoint asleep = timed ? Clock::now() : TimePoint();
   ++stats_.enters;
-  check_enter(ring_->enter(1, limit));
-  if (timed) spin_policy_.slept(Clock::now() - asleep, ring_->ready() > 0, stats_);
+  if (wanted > 1) ++stats_.batch_waits;
+  check_enter(ring_->enter(wanted, limit, wanted > 1 ? BatchPolicy::bound : Duration::zero()));
+  if (!timed) return;
+  const TimePoint awake = Clock::now();
+  batch_policy_.awake(awake);
+  if (wanted > 1 || !spin_policy_.times_sleeps()) return;
+  spin_policy_.slept(awake - asleep, ring_->ready() > 0, stats_);
 }
 
 /// \return true as soon as an enter would find something.
@@ -333,6 +346,8 @@ void Loop::complete(std::uint64_t user_data, int res, std::uint32_t flags) noexc
     if (op->cancelling_ && !cancels_.empty()) std::erase(cancels_, op);  // it came too late
     op->state_ = Op::State::idle;
     --in_flight_;
+  } else if (ops_.newly_active(*op, batch_policy_.period())) {
+    batch_policy_.note_active();
   }
   op->kind_->complete(*op, res, flags);
 }

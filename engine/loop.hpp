@@ -21,6 +21,7 @@
 #include <type_traits>
 #include <unordered_map>
 
+#include <pelton/engine/batch_policy.hpp>
 #include <pelton/engine/buffers.hpp>
 #include <pelton/engine/executor.hpp>
 #include <pelton/engine/loop_options.hpp>
@@ -224,6 +225,7 @@ class Loop {
   [[nodiscard]] Duration wait_limit() const noexcept;
   void wait_for_completions();
   void block(Duration limit);
+  void sleep(Duration limit, unsigned wanted);
   bool spin(Duration limit) noexcept;
   void check_enter(int result);
   void reap() noexcept;
@@ -264,6 +266,7 @@ class Loop {
   std::thread::id thread_;
   TimePoint last_relief_;
   SpinPolicy spin_policy_;
+  BatchPolicy batch_policy_;
   unsigned submits_in_a_row_ = 0;  ///< turns that only submitted, for completions were left over
   bool buffer_pressure_ = false;
   bool is_running_ = false;

@@ -35,6 +35,7 @@ constexpr std::pair<const char*, std::uint64_t LoopStats::*> counters[] = {
     {"connections_closed", &LoopStats::connections_closed},
     {"spins", &LoopStats::spins},
     {"spin_hits", &LoopStats::spin_hits},
+    {"batch_waits", &LoopStats::batch_waits},
     {"splices", &LoopStats::splices},
     {"bytes_spliced", &LoopStats::bytes_spliced},
 };
@@ -57,6 +58,16 @@ BusyPoll BusyPoll::parse(std::string_view text) {
 std::string BusyPoll::to_string() const {
   if (mode == Mode::automatic) return "auto";
   return mode == Mode::off ? "off" : std::to_string(window.count());
+}
+
+BatchWait parse_batch_wait(std::string_view text) {
+  if (text == "auto") return BatchWait::automatic;
+  if (text == "off") return BatchWait::off;
+  throw ValueError("cannot read batch wait '" + std::string(text) + "': expected auto or off");
+}
+
+const char* to_string(BatchWait mode) noexcept {
+  return mode == BatchWait::automatic ? "auto" : "off";
 }
 
 LoopStats& LoopStats::operator+=(const LoopStats& other) noexcept {

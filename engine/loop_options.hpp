@@ -27,6 +27,16 @@ struct BusyPoll {
   [[nodiscard]] std::string to_string() const;
 };
 
+/// Whether a loop that falls asleep may be woken by a batch of completions instead of the first.
+/// That saves wake-ups, its own and its peers', where a crowd is served.
+enum class BatchWait : std::uint8_t {
+  off,
+  automatic,  ///< only while a crowd keeps the loop busy: see batch_policy.hpp
+};
+/// Reads "auto" or "off". \throws ValueError naming the text and what is accepted.
+[[nodiscard]] BatchWait parse_batch_wait(std::string_view text);
+[[nodiscard]] const char* to_string(BatchWait mode) noexcept;
+
 /// Sizes and budgets of a loop.
 struct LoopOptions {
   unsigned sq_entries = 512;             ///< submission queue, rounded up to a power of two
@@ -35,6 +45,7 @@ struct LoopOptions {
   std::size_t buffer_bytes = 16 * 1024;  ///< of each receive buffer
   unsigned completions_per_turn = 64;    ///< CQEs that one turn completes at most
   BusyPoll busy_poll{};
+  BatchWait batch_wait = BatchWait::automatic;
 };
 
 /// What a loop did. Every test of the engine's behaviour under stress asserts on these.
@@ -63,6 +74,7 @@ struct LoopStats {
   std::uint64_t connections_closed = 0;     ///< transports whose fd is closed
   std::uint64_t spins = 0;                  ///< busy polls
   std::uint64_t spin_hits = 0;              ///< busy polls that saw a completion
+  std::uint64_t batch_waits = 0;            ///< sleeps that waited for a batch
   std::uint64_t splices = 0;                ///< directions that splice(2) took over
   std::uint64_t bytes_spliced = 0;          ///< of those received and sent
 

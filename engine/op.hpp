@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include <pelton/engine/assert.hpp>
@@ -89,6 +90,7 @@ class OpTable {
     } else {
       op.slot_ = first_free_;
       first_free_ = slots_[op.slot_].next_free;
+      slots_[op.slot_].active_in = none;
     }
     PELTON_ASSERT(slots_[op.slot_].op == nullptr);
     slots_[op.slot_].op = &op;
@@ -104,6 +106,10 @@ class OpTable {
     if (index >= slots_.size()) return nullptr;
     const Slot& slot = slots_[index];
     return slot.generation == static_cast<std::uint32_t>(user_data >> 32) ? slot.op : nullptr;
+  }
+  /// True if the op, which is in the table, has not been asked about in this period.
+  [[nodiscard]] bool newly_active(const Op& op, std::uint32_t period) noexcept {
+    return std::exchange(slots_[op.slot_].active_in, period) != period;
   }
   /// Frees the slot; later CQEs with the old user_data find nothing.
   void remove(Op& op) noexcept {
@@ -123,12 +129,15 @@ class OpTable {
   }
 
  private:
+  static constexpr std::uint32_t none = ~std::uint32_t{0};
   struct Slot {
     Op* op = nullptr;
     std::uint32_t generation = 0;
-    std::uint32_t next_free = 0;
+    union {
+      std::uint32_t next_free = none;  ///< of a free slot
+      std::uint32_t active_in;         ///< of a taken one: the period that it last completed in
+    };
   };
-  static constexpr std::uint32_t none = ~std::uint32_t{0};
   std::vector<Slot> slots_;
   std::uint32_t first_free_ = none;
 };

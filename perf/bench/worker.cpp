@@ -29,6 +29,7 @@ LoopOptions loop_options(const Options& options, unsigned links) {
   constexpr std::size_t memory_bytes_max = 64 * 1024 * 1024;
   LoopOptions loop;
   loop.busy_poll = options.busy_poll;
+  loop.batch_wait = BatchWait::off;  // a load that waits for others' answers measures its patience
   if (options.mode != Mode::stream) {
     const std::size_t answers_bytes = options.size * options.pipeline;
     loop.buffer_bytes =

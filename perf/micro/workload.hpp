@@ -19,6 +19,7 @@ inline constexpr std::size_t ring_buffer_bytes = 16 * 1024;
 [[nodiscard]] inline LoopOptions quiet_options() {
   LoopOptions options;
   options.busy_poll.mode = BusyPoll::Mode::off;
+  options.batch_wait = BatchWait::off;
   return options;
 }
 

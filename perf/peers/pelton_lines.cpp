@@ -60,6 +60,7 @@ int main(int count, char** arguments) {
   peer_parse(count, arguments, "pelton_lines", "A server of lines on pelton's streams.", &options);
   pelton::LoopOptions loop_options;
   loop_options.busy_poll.mode = pelton::BusyPoll::Mode::off;  // it blocks, as the other peers do
+  loop_options.batch_wait = pelton::BatchWait::off;
   try {
     return pelton::run(serve(options), loop_options);
   } catch (const std::exception& error) {

@@ -9,6 +9,7 @@
 
 #include <pelton/engine/error.hpp>
 
+using pelton::BatchWait;
 using pelton::BusyPoll;
 using pelton::LoopStats;
 using std::chrono::microseconds;
@@ -37,6 +38,19 @@ TEST_CASE("what is no busy poll is refused with its text and what is accepted") 
     }
     CHECK(message == "cannot read busy poll '" + std::string(text) +
                          "': expected auto, off, or 1 to 10000 (microseconds)");
+  }
+}
+
+TEST_CASE("waiting for batches is read as auto or off, and printed alike") {
+  CHECK(pelton::parse_batch_wait("auto") == BatchWait::automatic);
+  CHECK(pelton::parse_batch_wait("off") == BatchWait::off);
+  CHECK(pelton::to_string(BatchWait::automatic) == std::string("auto"));
+  CHECK(pelton::to_string(BatchWait::off) == std::string("off"));
+  for (const char* text : {"", "on", "AUTO", "50"}) {
+    CHECK_THROWS_WITH_AS(
+        static_cast<void>(pelton::parse_batch_wait(text)),
+        ("cannot read batch wait '" + std::string(text) + "': expected auto or off").c_str(),
+        pelton::ValueError);
   }
 }
 

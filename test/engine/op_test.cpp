@@ -51,6 +51,21 @@ TEST_CASE("a stale user_data finds nothing, also when its slot has a new operati
   }
 }
 
+TEST_CASE("an operation is newly active once in each period, from its beginning on") {
+  OpTable table;
+  Op first(kind, nullptr);
+  Op second(kind, nullptr);
+  static_cast<void>(table.add(first));
+  CHECK(table.newly_active(first, 0));
+  CHECK_FALSE(table.newly_active(first, 0));
+  CHECK(table.newly_active(first, 1));
+  table.remove(first);
+  static_cast<void>(table.add(second));  // in the same slot
+  CHECK(table.newly_active(second, 1));
+  CHECK_FALSE(table.newly_active(second, 1));
+  table.remove(second);
+}
+
 TEST_CASE("a user_data of no slot finds nothing, nor does that of a cancel") {
   OpTable table;
   Op op(kind, nullptr);

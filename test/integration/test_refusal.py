@@ -99,7 +99,7 @@ class CommandLine(Case):
 
     def test_values_that_make_no_sense(self):
         for option, value in (("--threads", "many"), ("--threads", "-1"), ("--buffers", "x"),
-                              ("--busy-poll", "often"), ("--limit", "0")):
+                              ("--busy-poll", "often"), ("--batch-wait", "long"), ("--limit", "0")):
             with self.subTest(option=option, value=value):
                 self.refuses("pelton-echo", "--listen", f"{HOST}:0", option, value)
 
