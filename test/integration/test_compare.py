@@ -444,6 +444,31 @@ def needs_matplotlib():
         raise unittest.SkipTest("python3-matplotlib is not installed")
 
 
+class Readme(Case):
+    """README.md's numbers are those of perf/results."""
+
+    def test_the_numbers_are_those_of_the_results(self):
+        done = subprocess.run([PYTHON, "-B", COMPARE / "readme.py", "--check"], text=True,
+                              capture_output=True, check=False, timeout=60)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_only_what_stands_between_the_markers_is_renewed(self):
+        readme, summary = load("readme"), load("summary")
+        document = json.loads(SAMPLE.read_text(encoding="utf-8"))
+        document["checks"] = summary.checks(document)
+        text = f"before\n{readme.BEGIN}stale figures\n{readme.END}after\n"
+        new = readme.renewed(text, document)
+        self.assertTrue(new.startswith(f"before\n{readme.BEGIN}| work |"))
+        self.assertTrue(new.endswith(f"{readme.END}after\n"))
+        self.assertNotIn("stale", new)
+        self.assertIn("raw C on liburing", new)
+        self.assertEqual(readme.renewed(new, document), new)
+
+    def test_a_text_without_markers_is_refused(self):
+        with self.assertRaisesRegex(ValueError, "has no lines <!-- numbers"):
+            load("readme").renewed("no table here\n", {})
+
+
 class CommandLine(Case):
     """What scripts/bench.sh is asked, and one short run of a row."""
 
