@@ -47,7 +47,7 @@ Loop::Loop(const LoopOptions& options)
       mailbox_(std::make_shared<Mailbox>()),
       thread_(std::this_thread::get_id()),
       spin_policy_(options.busy_poll),
-      batch_policy_(ring_->info().gathers ? options.batch_wait : BatchWait::off,
+      batch_policy_(ring_->info().bounded_batches ? options.batch_wait : BatchWait::off,
                     SpinPolicy::thread_cpu_time) {
   older_ = std::exchange(newest_, this);
 }
@@ -252,23 +252,28 @@ void Loop::wait_for_completions() {
   check_enter(ring_->enter(0, Duration::zero()));
 }
 
-/// Submits, spins if that has been paying, then sleeps until a completion or `limit` (negative:
-/// no limit), or until a batch of them.
+/// Submits and waits until a completion or `limit` (negative: no limit). Spins first if that has
+/// been paying; if not, a crowd's completions may be waited for together.
 void Loop::block(Duration limit) {
-  if (batch_policy_.batch() > 0) return sleep(limit, ring_->unsubmitted() + batch_policy_.batch());
-  if (spin_policy_.worth_spinning()) {
-    if (ring_->unsubmitted() > 0) {
-      ++stats_.enters;
-      check_enter(ring_->enter(0, Duration::zero()));
-      if (ring_->ready() > 0) return;
-    }
-    if (spin(limit)) {
-      ++stats_.enters;
-      return check_enter(ring_->enter(0, Duration::zero()));
-    }
-    if (limit >= Duration::zero()) limit = wait_limit();
+  if (!spin_policy_.worth_spinning()) return sleep(limit, wakeup_batch());
+  if (ring_->unsubmitted() > 0) {
+    ++stats_.enters;
+    check_enter(ring_->enter(0, Duration::zero()));
+    if (ring_->ready() > 0) return;
   }
+  if (spin(limit)) {
+    ++stats_.enters;
+    return check_enter(ring_->enter(0, Duration::zero()));
+  }
+  if (limit >= Duration::zero()) limit = wait_limit();
   sleep(limit, 1);
+}
+
+/// How many completions a sleep should end with: no more than the next turn takes, or the queue.
+unsigned Loop::wakeup_batch() const noexcept {
+  if (batch_policy_.batch() == 0) return 1;
+  return std::min({ring_->unsubmitted() + batch_policy_.batch(), options_.completions_per_turn,
+                   ring_->info().cq_entries / 2});
 }
 
 /// Submits and sleeps until `wanted` completions have come, or fewer and the bound has passed.
@@ -276,13 +281,17 @@ void Loop::sleep(Duration limit, unsigned wanted) {
   const bool timed = spin_policy_.times_sleeps() || batch_policy_.judges();
   const TimePoint asleep = timed ? Clock::now() : TimePoint();
   ++stats_.enters;
-  if (wanted > 1) ++stats_.batch_waits;
   check_enter(ring_->enter(wanted, limit, wanted > 1 ? BatchPolicy::bound : Duration::zero()));
   if (!timed) return;
+  const unsigned ready = ring_->ready();
+  if (wanted > 1) {
+    ++stats_.batch_waits;
+    batch_policy_.waited(ready >= wanted);
+  }
   const TimePoint awake = Clock::now();
   batch_policy_.awake(awake);
-  if (wanted > 1 || !spin_policy_.times_sleeps()) return;
-  spin_policy_.slept(awake - asleep, ring_->ready() > 0, stats_);
+  if (!spin_policy_.times_sleeps()) return;
+  spin_policy_.slept(awake - asleep, wanted == 1 && ready > 0, stats_);
 }
 
 /// \return true as soon as an enter would find something.

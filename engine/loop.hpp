@@ -225,6 +225,7 @@ class Loop {
   [[nodiscard]] Duration wait_limit() const noexcept;
   void wait_for_completions();
   void block(Duration limit);
+  [[nodiscard]] unsigned wakeup_batch() const noexcept;
   void sleep(Duration limit, unsigned wanted);
   bool spin(Duration limit) noexcept;
   void check_enter(int result);

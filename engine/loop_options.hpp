@@ -28,7 +28,8 @@ struct BusyPoll {
 };
 
 /// Whether a loop that falls asleep may be woken by a batch of completions instead of the first.
-/// That saves wake-ups, its own and its peers', where a crowd is served.
+/// That saves wake-ups, its own and its peers', where a crowd is served, and may hold a completion
+/// up by 100 us each time.
 enum class BatchWait : std::uint8_t {
   off,
   automatic,  ///< only while a crowd keeps the loop busy: see batch_policy.hpp

@@ -90,10 +90,11 @@ class OpTable {
     } else {
       op.slot_ = first_free_;
       first_free_ = slots_[op.slot_].next_free;
-      slots_[op.slot_].active_in = none;
     }
-    PELTON_ASSERT(slots_[op.slot_].op == nullptr);
-    slots_[op.slot_].op = &op;
+    Slot& slot = slots_[op.slot_];
+    PELTON_ASSERT(!slot.taken());
+    ++slot.generation;
+    slot.op = &op;
     return user_data(op);
   }
   /// The user_data that add() returned for this op.
@@ -103,41 +104,44 @@ class OpTable {
   /// The living Op of this user_data, or null for a CQE that fits none.
   [[nodiscard]] Op* find(std::uint64_t user_data) const noexcept {
     const auto index = static_cast<std::uint32_t>(user_data);
-    if (index >= slots_.size()) return nullptr;
-    const Slot& slot = slots_[index];
-    return slot.generation == static_cast<std::uint32_t>(user_data >> 32) ? slot.op : nullptr;
-  }
-  /// True if the op, which is in the table, has not been asked about in this period.
-  [[nodiscard]] bool newly_active(const Op& op, std::uint32_t period) noexcept {
-    return std::exchange(slots_[op.slot_].active_in, period) != period;
+    const auto generation = static_cast<std::uint32_t>(user_data >> 32);
+    if (index >= slots_.size() || slots_[index].generation != generation) return nullptr;
+    return slots_[index].taken() ? slots_[index].op : nullptr;
   }
   /// Frees the slot; later CQEs with the old user_data find nothing.
   void remove(Op& op) noexcept {
     Slot& slot = slots_[op.slot_];
-    PELTON_ASSERT(slot.op == &op);
-    slot.op = nullptr;
+    PELTON_ASSERT(slot.taken() && slot.op == &op);
     ++slot.generation;
     slot.next_free = first_free_;
     first_free_ = op.slot_;
+  }
+  /// True if the slot of this op, which is in the table, has not been asked about in this period.
+  /// By slot: of short operations that follow each other in one, the first alone counts.
+  [[nodiscard]] bool newly_active(const Op& op, std::uint32_t period) noexcept {
+    return std::exchange(slots_[op.slot_].active_in, period) != period;
   }
   /// Calls `visit(Op&)` for each Op in the table.
   template <class Visit>
   void for_each(Visit&& visit) {
     for (std::size_t index = 0; index < slots_.size(); ++index) {
-      if (slots_[index].op) visit(*slots_[index].op);
+      if (slots_[index].taken()) visit(*slots_[index].op);
     }
   }
 
  private:
   static constexpr std::uint32_t none = ~std::uint32_t{0};
   struct Slot {
-    Op* op = nullptr;
-    std::uint32_t generation = 0;
     union {
-      std::uint32_t next_free = none;  ///< of a free slot
-      std::uint32_t active_in;         ///< of a taken one: the period that it last completed in
+      Op* op = nullptr;         ///< of a taken slot
+      std::uint32_t next_free;  ///< of a free one
     };
+    std::uint32_t generation = 0;    ///< odd while the slot is taken
+    std::uint32_t active_in = none;  ///< the period that it was last asked about in
+
+    [[nodiscard]] bool taken() const noexcept { return (generation & 1) != 0; }
   };
+  static_assert(sizeof(Slot) == 16);
   std::vector<Slot> slots_;
   std::uint32_t first_free_ = none;
 };

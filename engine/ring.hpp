@@ -30,7 +30,7 @@ struct RingInfo {
   bool registered_ring_fd = false;       ///< enter skips the fd look-up
   bool taskrun_flag = false;             ///< a spin need not enter the kernel
   bool recv_caps = false;                ///< multishot receives take byte caps (Linux 6.17)
-  bool gathers = false;                  ///< enter() bounds the wait for a batch (Linux 6.12)
+  bool bounded_batches = false;          ///< enter() can bound a wait for several (Linux 6.12)
   std::vector<std::string> turned_down;  ///< "feature: reason", one entry per refusal
 };
 
@@ -50,12 +50,12 @@ class Ring {
 
   /// Submits what get_sqe() gave out and waits for `min_complete` CQEs, at most `timeout`
   /// (negative: for ever; zero: not at all). Runs completions that are due also without waiting.
-  /// \param gather  Where positive: waits no longer than this for more than one CQE. Ignored by
-  ///     rings without RingInfo::gathers.
+  /// \param batch_bound  Where positive: waits no longer than this for more than one CQE. Ignored
+  ///     by rings without RingInfo::bounded_batches.
   /// \return 0, or the errno that stopped it, negated: -ETIME, -EINTR, -EAGAIN, -EBUSY are the
   ///         ordinary ones and lose nothing, what was not submitted stays queued.
   [[nodiscard]] virtual int enter(unsigned min_complete, std::chrono::nanoseconds timeout,
-                                  std::chrono::nanoseconds gather) noexcept = 0;
+                                  std::chrono::nanoseconds batch_bound) noexcept = 0;
   [[nodiscard]] int enter(unsigned min_complete, std::chrono::nanoseconds timeout) noexcept {
     return enter(min_complete, timeout, {});
   }

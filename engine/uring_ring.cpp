@@ -93,16 +93,18 @@ class UringRing final : public Ring {
   }
 
   using Ring::enter;
-  int enter(unsigned min_complete, nanoseconds timeout, nanoseconds gather) noexcept override {
+  int enter(unsigned min_complete, nanoseconds timeout, nanoseconds batch_bound) noexcept override {
     std::atomic_ref(*ring_.sq.ktail).store(sq_tail_, std::memory_order_release);
     unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
     if (ring_.int_flags & INT_FLAG_REG_RING) flags |= IORING_ENTER_REGISTERED_RING;
     __kernel_timespec limit{};
     io_uring_getevents_arg argument{};
     argument.sigmask_sz = _NSIG / 8;
-    if (gather > nanoseconds::zero() && info_.gathers) {
-      if (timeout >= nanoseconds::zero()) gather = std::min(gather, timeout);
-      argument.pad = static_cast<std::uint32_t>(gather.count() / 1000);  // min_wait_usec
+    if (batch_bound > nanoseconds::zero() && info_.bounded_batches) {
+      // Without a time limit the kernel would end the wait with nothing when the bound is reached.
+      if (timeout < nanoseconds::zero()) timeout = std::chrono::hours(24);
+      batch_bound = std::min(batch_bound, timeout);
+      argument.pad = static_cast<std::uint32_t>(batch_bound.count() / 1000);  // min_wait_usec
     }
     if (timeout >= nanoseconds::zero() && min_complete > 0) {
       limit.tv_sec = timeout.count() / 1'000'000'000;
@@ -167,9 +169,11 @@ class UringRing final : public Ring {
     info_.sq_entries = params.sq_entries;
     info_.cq_entries = params.cq_entries;
     info_.taskrun_flag = true;
-    info_.gathers = (params.features & uapi::feature_min_timeout) != 0;
-    if (!info_.gathers) {
-      info_.turned_down.emplace_back("gathers: the kernel bounds no wait for a batch (Linux 6.12)");
+    info_.bounded_batches = (params.features & uapi::feature_min_timeout) != 0;
+    if (!info_.bounded_batches) {
+      info_.turned_down.emplace_back(
+          "bounded_batches: the kernel cannot bound the wait for several completions (Linux 6.12 "
+          "can)");
     }
   }
 

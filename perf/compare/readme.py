@@ -9,7 +9,6 @@ figures, main.py wrote the JSON; test/integration/test_compare.py calls the chec
 """
 
 import argparse
-import collections
 import json
 import pathlib
 import sys
@@ -42,12 +41,17 @@ NAMES = {
 
 
 def shown(checks):
-    """The checks of SHOWN, in its order."""
+    """The checks of SHOWN; the first of a row and a metric where it names no peers.
+
+    ValueError where one is not there.
+    """
     for row, metric, peers in SHOWN:
-        found = [check for check in checks if check["rows"] == [row] and "value" in check
-                 and metric in (None, check["metric"]) and (peers is None or check["peer"] in peers)
-                 and "same peer" not in check["measure"]]
-        yield from found
+        found = {check["peer"]: check for check in reversed(checks)
+                 if check["rows"] == [row] and metric in (None, check["metric"])}
+        for peer in peers or list(found)[-1:] or [None]:
+            if "value" not in found.get(peer, {}):
+                raise ValueError(f"no check of {row}, {metric}, {peer} in the results")
+            yield found[peer]
 
 
 def table(checks):
@@ -60,6 +64,8 @@ def table(checks):
             peer = NAMES.get(check["peer"], check["peer"])
             theirs = f"{report.with_unit(check['peer_value'], check['metric'])}, {peer}"
             value = report.ratio(check["value"], check["range"])
+        if check["verdict"] == "disturbed":
+            value += " disturbed"
         what = (check["work"], check["measure"], ours)
         rows.append((*(what if what != above else ("", "", "")), theirs, value))
         above = what
@@ -69,13 +75,15 @@ def table(checks):
 def numbers(document):
     """What stands between the markers."""
     checks = document["checks"]
-    counts = collections.Counter(check["verdict"] for check in checks)
+    if document["mode"] != "full" or not document["complete"]:
+        raise ValueError("the results are not of a whole, full run")
+    machine = document["machine"]
     rounds = max(work["rounds"] for work in document["works"])
     return (f"{table(checks)}\n"
-            f"`{document['command']}`: medians of {rounds} rounds, and in\n"
-            f"brackets the ratios of single rounds. Of {len(checks)} limits that pelton sets "
-            f"itself {counts['met']} were met,\n{counts['missed']} missed, and "
-            f"{counts['disturbed']} not to be told, since the machine was disturbed.\n"
+            f"`{document['command']}` on {machine['cores']} cores of an\n"
+            f"{machine['processor']}, Linux {machine['kernel']}: medians of {rounds} rounds, and in "
+            f"brackets the ratios\nof single rounds. Of the {len(checks)} limits that pelton sets "
+            f"itself: {report.verdict_counts(checks)}.\n"
             "`perf/results/REPORT.md` has every figure, and where pelton loses.\n")
 
 
@@ -97,17 +105,16 @@ def main(arguments):
     try:
         text = readme.read_text(encoding="utf-8")
         new = renewed(text, json.loads(results.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        print(f"perf/compare/readme.py: {error}", file=sys.stderr)
+        if text != new and not options.check:
+            readme.write_text(new, encoding="utf-8")
+    except (OSError, ValueError, KeyError) as error:
+        print(f"perf/compare/readme.py: {error!r}", file=sys.stderr)
         return 2
-    if text == new:
+    if text == new or not options.check:
         return 0
-    if options.check:
-        print("README.md has not the numbers of perf/results: run perf/compare/readme.py",
-              file=sys.stderr)
-        return 1
-    readme.write_text(new, encoding="utf-8")
-    return 0
+    print("README.md has not the numbers of perf/results: run perf/compare/readme.py",
+          file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

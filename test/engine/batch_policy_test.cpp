@@ -1,6 +1,6 @@
 // When sleeps wait for a batch, on made-up periods: no clock, no ring.
 //
-// Neighbours: engine/batch_policy.hpp; loop_wait_test has batches at work in a loop.
+// Neighbours: engine/batch_policy.hpp; proto's socket_batch_test has batches at work in a loop.
 #include <pelton/engine/batch_policy.hpp>
 
 #include <doctest/doctest.h>
@@ -76,7 +76,7 @@ TEST_CASE("a loop with time to spare serves each completion at once") {
   }
 }
 
-TEST_CASE("a period lasts its time, and each operation counts once in it") {
+TEST_CASE("who was active is counted over a whole period") {
   Periods periods;
   const std::uint32_t first = periods.policy.period();
   periods.pass(1, 40, BatchPolicy::period_length / 2);
@@ -87,6 +87,38 @@ TEST_CASE("a period lasts its time, and each operation counts once in it") {
   CHECK(periods.policy.batch() == 20);
   periods.pass(1, 40);
   CHECK(periods.policy.batch() == 0);
+}
+
+TEST_CASE("a period without sleeps tells nothing of a crowd") {
+  Periods periods;
+  periods.pass(1, 1000, 4 * BatchPolicy::period_length);
+  CHECK(periods.policy.batch() == 0);
+}
+
+TEST_CASE("where half of the batches stay incomplete it stops, for longer each time") {
+  Periods periods;
+  const auto wait = [&](unsigned complete, unsigned incomplete) {
+    for (unsigned index = 0; index < complete; ++index) periods.policy.waited(true);
+    for (unsigned index = 0; index < incomplete; ++index) periods.policy.waited(false);
+    periods.pass(1, 100);
+  };
+  const auto periods_of_pause = [&] {
+    unsigned count = 0;
+    for (; periods.policy.batch() == 0 && count < 10'000; ++count) periods.pass(1, 100);
+    return count;
+  };
+  periods.pass(1, 100);
+  wait(6, 5);
+  CHECK(periods.policy.batch() > 0);
+  unsigned expected = 1;
+  for (int round = 0; round < 12; ++round) {
+    wait(5, 5);
+    CHECK(periods_of_pause() == expected);
+    expected = std::min(2 * expected, BatchPolicy::pause_max);
+  }
+  wait(10, 0);  // what gets complete again shortens the next pause
+  wait(0, 10);
+  CHECK(periods_of_pause() == BatchPolicy::pause_max / 2);
 }
 
 TEST_CASE("off asks for nothing") {

@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -18,6 +19,7 @@
 #include <fstream>
 #include <set>
 #include <string>
+#include <thread>
 
 #include <pelton/engine/buffers.hpp>
 #include <pelton/engine/socket.hpp>
@@ -138,7 +140,7 @@ TEST_CASE("slots are reused and zeroed around the queue many times") {
 
 TEST_CASE("a wait for a batch ends with the batch, or after its bound with one completion") {
   const auto ring = small_ring();
-  if (!ring->info().gathers) return;
+  if (!ring->info().bounded_batches) return;
   const auto patience = std::chrono::seconds(5);
   const auto time_of = [&](auto gather) {
     const auto begun = steady_clock::now();
@@ -156,6 +158,18 @@ TEST_CASE("a wait for a batch ends with the batch, or after its bound with one c
     CHECK(time >= milliseconds(20));
     CHECK(time < patience);
     CHECK(ring->ready() == 1);
+  }
+  SUBCASE("nothing comes for a while, and there is no time limit") {
+    const Pair pair;
+    io_uring_sqe& sqe = next_sqe(*ring, 1);
+    pelton::sqe::poll(sqe, pair.ours.get(), POLLIN);
+    std::thread writer([&] {
+      std::this_thread::sleep_for(milliseconds(50));
+      pair.send("x");
+    });
+    CHECK(ring->enter(3, nanoseconds(-1), milliseconds(5)) == 0);
+    CHECK(ring->ready() == 1);
+    writer.join();
   }
   SUBCASE("nothing comes, and the time limit is the shorter") {
     const auto begun = steady_clock::now();

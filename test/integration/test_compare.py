@@ -453,9 +453,9 @@ class Readme(Case):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def test_only_what_stands_between_the_markers_is_renewed(self):
-        readme, summary = load("readme"), load("summary")
-        document = json.loads(SAMPLE.read_text(encoding="utf-8"))
-        document["checks"] = summary.checks(document)
+        readme = load("readme")
+        results = ROOT / "perf" / "results" / "comparison.json"
+        document = json.loads(results.read_text(encoding="utf-8"))
         text = f"before\n{readme.BEGIN}stale figures\n{readme.END}after\n"
         new = readme.renewed(text, document)
         self.assertTrue(new.startswith(f"before\n{readme.BEGIN}| work |"))
@@ -463,6 +463,15 @@ class Readme(Case):
         self.assertNotIn("stale", new)
         self.assertIn("raw C on liburing", new)
         self.assertEqual(readme.renewed(new, document), new)
+
+    def test_results_that_lack_a_row_or_are_of_a_quick_run_are_refused(self):
+        readme, summary = load("readme"), load("summary")
+        document = json.loads(SAMPLE.read_text(encoding="utf-8"))
+        document["checks"] = summary.checks(document)
+        with self.assertRaisesRegex(ValueError, "no check of echo-64"):
+            readme.numbers(document | {"mode": "full", "complete": True})
+        with self.assertRaisesRegex(ValueError, "not of a whole, full run"):
+            readme.numbers(document | {"mode": "quick"})
 
     def test_a_text_without_markers_is_refused(self):
         with self.assertRaisesRegex(ValueError, "has no lines <!-- numbers"):

@@ -38,7 +38,7 @@ class Fed {
   /// Feeds for `time`, then lets the loop come to rest.
   void feed_for(std::chrono::milliseconds time) {
     std::atomic<bool> ended = false;
-    std::uint64_t sent = 0;
+    std::uint64_t sent = sent_;
     std::thread feeder([&] {
       const auto until = std::chrono::steady_clock::now() + time;
       while (std::chrono::steady_clock::now() < until) {
@@ -50,6 +50,7 @@ class Fed {
     });
     CHECK(run_until(loop_, [&] { return ended.load(); }));
     feeder.join();
+    sent_ = sent;
     CHECK(run_until(loop_, [&] { return received() == sent; }));
   }
 
@@ -61,6 +62,7 @@ class Fed {
   }
 
   Loop& loop_;
+  std::uint64_t sent_ = 0;
   std::deque<Connection> connections_;
 };
 
@@ -68,9 +70,11 @@ class Fed {
 
 TEST_CASE("a crowd that keeps the loop busy is waited for in batches, and loses nothing") {
   Loop loop(small_options(256, 256));
-  if (!loop.ring_info().gathers) return;
+  if (!loop.ring_info().bounded_batches) return;
   Fed fed(loop, crowd);
-  fed.feed_for(std::chrono::milliseconds(100));
+  for (int round = 0; round < 50 && loop.stats().batch_waits == 0; ++round) {
+    fed.feed_for(std::chrono::milliseconds(100));  // others may use the processor for a while
+  }
   CHECK(loop.stats().batch_waits > 0);
 }
 
