@@ -39,8 +39,8 @@ struct SplicePipe {
                                      std::size_t bytes) noexcept;
 
 /// SO_RCVLOWAT: the socket is reported readable when it holds `bytes`, at its end, or on an error.
-/// Cut to a quarter of its receive buffer, so that it never makes the buffer grow; the kernel does
-/// that as a flow goes on, and a mark that was cut can be raised then. \return what was set.
+/// Cut to a quarter of its receive buffer, so that it never makes the buffer grow.
+/// \return what was set.
 [[nodiscard]] Result<std::size_t> set_receive_low_water(int socket, std::size_t bytes) noexcept;
 
 /// False where writing to a broken connection would end the process.

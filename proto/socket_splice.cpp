@@ -18,8 +18,6 @@ constexpr std::size_t small_bytes = 16 * 1024;
 constexpr std::size_t turn_bytes_max = 4 * pipe_bytes;  // of all splices, in one turn
 constexpr std::uint8_t large_until_raised = 4;          // at first
 constexpr std::uint8_t large_until_raised_max = 128;    // of a flow that often stops below the mark
-constexpr std::uint8_t large_until_trusted = 64;        // above the mark: then as at first
-constexpr std::uint8_t large_until_reset = 8;           // above a mark that was cut
 constexpr std::uint8_t small_until_ended = 4;
 constexpr std::size_t splices_max = 64;  // of a thread: two descriptors each
 constexpr auto stall_limit = std::chrono::microseconds(500);
@@ -216,30 +214,20 @@ void SocketSplice::judge(std::size_t moved) noexcept {
     return;
   }
   small_ = 0;
-  if (large_ < large_until_raised_max) ++large_;
-  if (mark_ == 1) {
-    if (large_ >= large_needed_) raise_low_water();
-  } else if (mark_ < low_water_bytes) {
-    if (large_ >= large_until_reset) raise_low_water();
-  } else if (large_ >= large_until_trusted) {
-    large_needed_ = large_until_raised;
-  }
+  if (large_ < large_needed_) ++large_;
+  if (large_ == large_needed_) set_low_water(true);
 }
 
-void SocketSplice::raise_low_water() noexcept {
-  large_ = 0;
-  mark_ = set_receive_low_water(from_->socket_.get(), low_water_bytes).value_or(low_water_bytes);
-}
-
-void SocketSplice::lower_low_water() noexcept {
-  if (std::exchange(mark_, 1) == 1) return;
-  static_cast<void>(set_receive_low_water(from_->socket_.get(), 1));
+void SocketSplice::set_low_water(bool raised) noexcept {
+  if (raised_ == raised) return;
+  raised_ = raised;
+  static_cast<void>(set_receive_low_water(from_->socket_.get(), raised ? low_water_bytes : 1));
 }
 
 void SocketSplice::wait_for_source() noexcept {
   readable_ = true;
   from_->loop_.start(poll_);
-  limit(Limit::source, mark_ > 1 ? Duration(stall_limit) : Duration(idle_limit));
+  limit(Limit::source, raised_ ? Duration(stall_limit) : Duration(idle_limit));
 }
 
 /// The time that it has is not prolonged by what it takes meanwhile.
@@ -267,10 +255,10 @@ void SocketSplice::on_timer() noexcept {
   }
   // Nothing came, or less than the low-water mark: lowered, it reports what has come. With that
   // done already, the flow rests, and the ring can wait for it at less expense.
-  if (mark_ == 1) return end(true);
+  if (!raised_) return end(true);
   large_ = 0;
   large_needed_ = std::min<std::uint8_t>(large_needed_ * 2, large_until_raised_max);
-  lower_low_water();
+  set_low_water(false);
   limit(Limit::source, idle_limit);
 }
 
@@ -290,7 +278,7 @@ void SocketSplice::end(bool rearm) noexcept {
   empty_pipe();
   pipe_ = SplicePipe();
   from.loop_.report_descriptor_free();
-  lower_low_water();
+  set_low_water(false);
   if (rearm) from.arm_receive();  // no more than wanted: not if it closes
   if (poll_.in_flight()) {
     from.loop_.cancel(poll_);

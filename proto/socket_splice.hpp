@@ -10,10 +10,9 @@
 //   is reset: a stream that lost bytes does not seem to have ended.
 //
 // A flow that stays bulk is read in large pieces: the source's low-water mark is raised, so that
-// a wake-up brings much, and lowered when a short while passes without one, so nothing stalls. The
-// mark follows the receive buffer, which the kernel makes larger as the flow goes on. A flow that
-// is bulk no longer, and one whose destination is slow, goes back to the ring. All splices of a
-// loop together move a bounded number of bytes in a turn.
+// a wake-up brings much, and lowered when a short while passes without one, so nothing stalls. A
+// flow that is bulk no longer, and one whose destination is slow, goes back to the ring. All
+// splices of a loop together move a bounded number of bytes in a turn.
 //
 // Whoever reads the source and writes to the destination notices nothing: the reader waits for
 // data that is moved past it. Nothing else may write to the destination meanwhile.
@@ -68,8 +67,7 @@ class SocketSplice final : private Timer {
   void move(bool ready) noexcept;
   [[nodiscard]] bool fill(bool ready) noexcept;
   void judge(std::size_t moved) noexcept;
-  void raise_low_water() noexcept;
-  void lower_low_water() noexcept;
+  void set_low_water(bool raised) noexcept;
   void wait_for_source() noexcept;
   void wait_for_destination() noexcept;
   void limit(Limit what, Duration patience) noexcept;
@@ -93,9 +91,9 @@ class SocketSplice final : private Timer {
   Limit limit_ = Limit::destination;
   bool readable_ = false;      ///< what poll_ waits for: that from_ is readable, or to_ writable
   std::uint8_t small_ = 0;     ///< small pieces in a row
-  std::uint8_t large_ = 0;     ///< large ones in a row, since the mark was set
-  std::uint8_t large_needed_;  ///< how many of them raise it
-  std::size_t mark_ = 1;       ///< the source's low-water mark
+  bool raised_ = false;        ///< the low-water mark is
+  std::uint8_t large_ = 0;     ///< large ones in a row
+  std::uint8_t large_needed_;  ///< how many of them raise the mark
 };
 
 }  // namespace pelton
