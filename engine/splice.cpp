@@ -39,7 +39,18 @@ Result<std::size_t> splice_to(int socket, const SplicePipe& pipe, std::size_t by
   return move_pages(pipe.out.get(), socket, bytes);
 }
 
-Result<void> set_receive_low_water(int socket, std::size_t bytes) noexcept {
+Result<void> read_from(const SplicePipe& pipe, std::byte* memory, std::size_t bytes) noexcept {
+  while (bytes > 0) {
+    const ssize_t count = ::read(pipe.out.get(), memory, bytes);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return errno_result(count < 0 ? errno : EIO);
+    memory += count;
+    bytes -= static_cast<std::size_t>(count);
+  }
+  return {};
+}
+
+Result<std::size_t> set_receive_low_water(int socket, std::size_t bytes) noexcept {
   if (bytes > 1) {
     int room = 0;
     socklen_t size = sizeof room;
@@ -50,7 +61,7 @@ Result<void> set_receive_low_water(int socket, std::size_t bytes) noexcept {
   if (::setsockopt(socket, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof value) < 0) {
     return errno_result(errno);
   }
-  return {};
+  return bytes;
 }
 
 bool broken_pipe_ignored() noexcept {

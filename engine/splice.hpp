@@ -2,8 +2,8 @@
 //
 // The kernel hands over pages instead of copying bytes. No call here waits if the socket is
 // non-blocking, which splice(2) goes by: what is not possible at once is EAGAIN, and waiting for it
-// is the ring's (sqe::poll). Functions that take an `int fd`
-// borrow it. Callers ignore SIGPIPE: splice(2) knows no MSG_NOSIGNAL.
+// is the ring's (sqe::poll). Functions that take a socket borrow it. Callers ignore SIGPIPE:
+// splice(2) knows no MSG_NOSIGNAL.
 //
 // Neighbours: socket.hpp, whose OwnedFd a pipe is made of; proto/socket_splice.hpp uses it.
 // Stateless but for the pipe's owner.
@@ -34,9 +34,14 @@ struct SplicePipe {
 [[nodiscard]] Result<std::size_t> splice_to(int socket, const SplicePipe& pipe,
                                             std::size_t bytes) noexcept;
 
+/// Takes `bytes` out of the pipe into memory. Precondition: it holds as many.
+[[nodiscard]] Result<void> read_from(const SplicePipe& pipe, std::byte* memory,
+                                     std::size_t bytes) noexcept;
+
 /// SO_RCVLOWAT: the socket is reported readable when it holds `bytes`, at its end, or on an error.
 /// Cut to a quarter of its receive buffer, so that it never makes the buffer grow.
-[[nodiscard]] Result<void> set_receive_low_water(int socket, std::size_t bytes) noexcept;
+/// \return what was set.
+[[nodiscard]] Result<std::size_t> set_receive_low_water(int socket, std::size_t bytes) noexcept;
 
 /// False where writing to a broken connection would end the process.
 [[nodiscard]] bool broken_pipe_ignored() noexcept;

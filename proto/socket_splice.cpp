@@ -11,21 +11,30 @@
 namespace pelton {
 namespace {
 
-// More of either saves no CPU, and holds up the other connections of the loop for longer.
 constexpr std::size_t pipe_bytes = 512 * 1024;
 constexpr std::size_t low_water_bytes = 256 * 1024;
 constexpr std::size_t large_bytes = 64 * 1024;
 constexpr std::size_t small_bytes = 16 * 1024;
-constexpr std::uint8_t large_until_raised = 4;        // at first
-constexpr std::uint8_t large_until_raised_max = 128;  // of a flow that often stops below the mark
+constexpr std::size_t turn_bytes_max = 4 * pipe_bytes;  // of all splices, in one turn
+constexpr std::uint8_t large_until_raised = 4;          // at first
+constexpr std::uint8_t large_until_raised_max = 128;    // of a flow that often stops below the mark
 constexpr std::uint8_t small_until_ended = 4;
 constexpr std::size_t splices_max = 64;  // of a thread: two descriptors each
 constexpr auto stall_limit = std::chrono::microseconds(500);
 constexpr auto idle_limit = std::chrono::milliseconds(20);
-constexpr auto rest_delay = std::chrono::milliseconds(10);
+constexpr auto shortage_delay = std::chrono::milliseconds(10);
+// For the destination to take a pipe that is full, and what was written before.
+constexpr auto destination_limit = std::chrono::seconds(1);
 constexpr auto pipe_retry_delay = std::chrono::seconds(1);
 
+/// What this turn has moved.
+struct Budget {
+  std::uint64_t turn = 0;
+  std::size_t spent = 0;
+};
+
 thread_local std::vector<SocketSplice*> splices;
+thread_local Budget budget;
 thread_local TimePoint no_pipes_until = TimePoint::min();
 
 bool would_block(std::error_code code) noexcept {
@@ -43,13 +52,23 @@ bool refused(std::error_code code) noexcept {
   return is(EPERM) || is(EACCES) || is(ENOSYS) || is(EINVAL) || out_of_memory(code);
 }
 
+/// True if others of the loop have moved enough for this turn.
+bool budget_spent(const LoopStats& stats) noexcept {
+  if (budget.turn != stats.turns) budget = {stats.turns, 0};
+  return budget.spent >= turn_bytes_max;
+}
+
 }  // namespace
 
 const OpKind SocketSplice::kind{"splice", prepare, complete};
 
-SocketSplice::SocketSplice(SocketTransport& from, SocketTransport& to,
+SocketSplice::SocketSplice(SocketTransport& from, SocketTransport& to, SplicePipe pipe,
                            std::uint64_t& bytes) noexcept
-    : from_(&from), to_(&to), bytes_(&bytes), large_needed_(large_until_raised) {}
+    : from_(&from),
+      to_(&to),
+      bytes_(&bytes),
+      pipe_(std::move(pipe)),
+      large_needed_(large_until_raised) {}
 
 /// Asked once of a source that is bulk. A unix socket is readable piece by piece, for it has no
 /// low-water mark: towards TCP, whose writes are the dearer ones, copying more at once is cheaper.
@@ -70,36 +89,48 @@ void SocketSplice::begin(Transport& from, Transport& to, std::uint64_t& bytes) n
   if (source->splice_refused_ || source->peer_ended_ || splices.size() >= splices_max) return;
   if (source->closing_ || destination->closing_) return;
   const bool taken = std::ranges::any_of(splices, [&](const SocketSplice* each) {
-    return each->from_.get() == source || each->to_.get() == destination;
+    return each->state_ != State::ended &&
+           (each->from_.get() == source || each->to_.get() == destination);
   });
   if (taken || Clock::now() < no_pipes_until) return;
   source->splice_refused_ = !pays(*source, *destination);
   if (source->splice_refused_) return;
-  splices.push_back(new SocketSplice(*source, *destination, bytes));
+  auto pipe = SplicePipe::open(pipe_bytes);
+  if (!pipe) {
+    no_pipes_until = Clock::now() + pipe_retry_delay;
+    return;
+  }
+  auto* const splice = new SocketSplice(*source, *destination, std::move(*pipe), bytes);
+  splices.push_back(splice);
   source->spliced_ = destination->spliced_ = true;
   source->unpark();
   source->loop_.cancel(source->receive_);
+  splice->limit(Limit::destination, destination_limit);
 }
 
 bool SocketSplice::receives_for(const SocketTransport& transport) noexcept {
-  return std::ranges::any_of(
-      splices, [&](const SocketSplice* each) { return each->from_.get() == &transport; });
+  return std::ranges::any_of(splices, [&](const SocketSplice* each) {
+    return each->state_ != State::ended && each->from_.get() == &transport;
+  });
 }
 
 void SocketSplice::notice(const SocketTransport& transport) noexcept {
   for (std::size_t index = splices.size(); index-- > 0;) {
-    SocketSplice* const each = splices[index];
-    if (each->from_.get() == &transport || each->to_.get() == &transport) each->proceed();
+    if (splices[index]->joins(transport)) splices[index]->proceed();
     index = std::min(index, splices.size());
   }
 }
 
 void SocketSplice::leave(const SocketTransport& transport, bool rearm) noexcept {
   for (std::size_t index = splices.size(); index-- > 0;) {
-    SocketSplice* const each = splices[index];
-    if (each->from_.get() == &transport || each->to_.get() == &transport) each->end(rearm);
+    if (splices[index]->joins(transport)) splices[index]->end(rearm);
     index = std::min(index, splices.size());
   }
+}
+
+void SocketSplice::mark(SocketTransport& transport) noexcept {
+  transport.spliced_ = std::ranges::any_of(
+      splices, [&transport](const SocketSplice* each) { return each->joins(transport); });
 }
 
 /// True if all that was received is sent. Asked when an operation has completed: then whoever
@@ -115,13 +146,8 @@ void SocketSplice::proceed() noexcept {
   if (state_ != State::draining) return;
   if (from_->peer_ended_ || to_->eof_requested_) return end(true);
   if (!drained()) return;
-  auto pipe = SplicePipe::open(pipe_bytes);
-  if (!pipe) {
-    no_pipes_until = Clock::now() + pipe_retry_delay;
-    return end(true);
-  }
-  pipe_ = std::move(*pipe);
   state_ = State::moving;
+  Timer::disarm();
   ++from_->loop_.stats().splices;
   move(false);
 }
@@ -129,20 +155,27 @@ void SocketSplice::proceed() noexcept {
 /// One piece, so that others have their turn. The pipe is filled only when it is empty.
 /// \param ready  What was waited for is there, says the kernel.
 void SocketSplice::move(bool ready) noexcept {
+  LoopStats& stats = from_->loop_.stats();
+  if (budget_spent(stats)) return limit(ready ? Limit::turn : Limit::shortage, Duration(0));
   const bool was_empty = in_pipe_ == 0;
   if (was_empty && !fill(ready)) return;
   const auto moved = splice_to(to_->socket_.get(), pipe_, in_pipe_);
   if (!moved) {
-    if (out_of_memory(moved.error())) return rest();
-    if (!would_block(moved.error())) return fail(moved.error(), true);
-    if (ready && !was_empty) return rest();  // writable, and takes nothing: that might go on
+    const bool takes_nothing = ready && !was_empty;  // and is writable: that might go on
+    if (!out_of_memory(moved.error()) && !would_block(moved.error())) {
+      return fail(moved.error(), true);
+    }
+    if (out_of_memory(moved.error()) || takes_nothing) {
+      return limit(Limit::shortage, shortage_delay);
+    }
   }
   const std::size_t count = moved ? *moved : 0;
   in_pipe_ -= count;
-  from_->loop_.stats().bytes_sent += count;
-  if (in_pipe_ > 0) return wait_for(*to_, false);
+  budget.spent += count;
+  stats.bytes_sent += count;
+  if (in_pipe_ > 0) return wait_for_destination();
   if (small_ >= small_until_ended) return end(true);
-  wait_for(*from_, true);
+  wait_for_source();
 }
 
 /// \return false if there is nothing to move on; the next step is taken then.
@@ -150,7 +183,7 @@ bool SocketSplice::fill(bool ready) noexcept {
   const auto moved = splice_from(from_->socket_.get(), pipe_, pipe_bytes);
   if (!moved) {
     if (would_block(moved.error()) && !ready) {
-      wait_for(*from_, true);
+      wait_for_source();
     } else if (would_block(moved.error())) {
       end(true);  // at the mark of urgent data, which only a receive goes past
     } else if (refused(moved.error())) {
@@ -175,14 +208,14 @@ bool SocketSplice::fill(bool ready) noexcept {
 }
 
 void SocketSplice::judge(std::size_t moved) noexcept {
-  if (moved >= large_bytes) {
-    small_ = 0;
-    if (large_ < large_needed_) ++large_;
-    if (large_ == large_needed_) set_low_water(true);
-  } else {
+  if (moved < large_bytes) {
     large_ = 0;
     small_ = moved < small_bytes ? static_cast<std::uint8_t>(small_ + 1) : std::uint8_t{0};
+    return;
   }
+  small_ = 0;
+  if (large_ < large_needed_) ++large_;
+  if (large_ == large_needed_) set_low_water(true);
 }
 
 void SocketSplice::set_low_water(bool raised) noexcept {
@@ -191,60 +224,97 @@ void SocketSplice::set_low_water(bool raised) noexcept {
   static_cast<void>(set_receive_low_water(from_->socket_.get(), raised ? low_water_bytes : 1));
 }
 
-void SocketSplice::wait_for(SocketTransport& transport, bool readable) noexcept {
-  Loop& loop = transport.loop_;
-  readable_ = readable;
-  loop.start(poll_);
-  Timer::disarm();
-  if (!readable) return;
-  const Duration patience = raised_ ? Duration(stall_limit) : Duration(idle_limit);
-  loop.timers().arm(*this, Clock::now() + patience);
+void SocketSplice::wait_for_source() noexcept {
+  readable_ = true;
+  from_->loop_.start(poll_);
+  limit(Limit::source, raised_ ? Duration(stall_limit) : Duration(idle_limit));
 }
 
-/// A shortage, and the pipe is loaded: tries again after a while.
-void SocketSplice::rest() noexcept { from_->loop_.timers().arm(*this, Clock::now() + rest_delay); }
+/// The time that it has is not prolonged by what it takes meanwhile.
+void SocketSplice::wait_for_destination() noexcept {
+  readable_ = false;
+  from_->loop_.start(poll_);
+  if (!armed() || limit_ != Limit::destination) limit(Limit::destination, destination_limit);
+}
 
-/// Nothing came, or less than the low-water mark: lowered, it reports what has come. With that
-/// done already, the flow rests, and the ring can wait for it at less expense.
+void SocketSplice::limit(Limit what, Duration patience) noexcept {
+  limit_ = what;
+  from_->loop_.timers().arm(*this, Clock::now() + patience);
+}
+
 void SocketSplice::on_timer() noexcept {
-  if (in_pipe_ > 0) return move(false);
+  switch (limit_) {
+    case Limit::turn:
+      return move(true);
+    case Limit::shortage:
+      return move(false);
+    case Limit::destination:
+      return end(true);  // slow: the pipe is for others
+    case Limit::source:
+      break;
+  }
+  // Nothing came, or less than the low-water mark: lowered, it reports what has come. With that
+  // done already, the flow rests, and the ring can wait for it at less expense.
   if (!raised_) return end(true);
   large_ = 0;
   large_needed_ = std::min<std::uint8_t>(large_needed_ * 2, large_until_raised_max);
   set_low_water(false);
-  from_->loop_.timers().arm(*this, Clock::now() + Duration(idle_limit));
+  limit(Limit::source, idle_limit);
 }
 
 void SocketSplice::fail(std::error_code code, bool of_destination) noexcept {
   const Ref<SocketTransport> from = from_;
   const Ref<SocketTransport> to = to_;
-  end(false);
+  if (of_destination) to->force_close(Failure(code));  // this ends the splice
   from->force_close(Failure(code));
-  if (of_destination) to->force_close(Failure(code));
 }
 
-/// Gives the direction back. What is in the pipe is lost, which happens to closing transports only.
+/// Gives the direction back.
 void SocketSplice::end(bool rearm) noexcept {
-  std::erase(splices, this);
+  if (state_ == State::ended) return;
   state_ = State::ended;
   Timer::disarm();
   SocketTransport& from = *from_;
-  if (pipe_.in) {
-    pipe_ = SplicePipe();
-    from.loop_.report_descriptor_free();
-  }
-  if (from.socket_) set_low_water(false);
-  for (SocketTransport* const each : {from_.get(), to_.get()}) {
-    each->spliced_ = std::ranges::any_of(splices, [each](const SocketSplice* other) {
-      return other->from_.get() == each || other->to_.get() == each;
-    });
-  }
+  empty_pipe();
+  pipe_ = SplicePipe();
+  from.loop_.report_descriptor_free();
+  set_low_water(false);
   if (rearm) from.arm_receive();  // no more than wanted: not if it closes
   if (poll_.in_flight()) {
     from.loop_.cancel(poll_);
   } else {
-    delete this;
+    release();
   }
+}
+
+/// What is in the pipe goes to the destination's queue. Where it cannot, bytes are lost.
+void SocketSplice::empty_pipe() noexcept {
+  if (in_pipe_ == 0) return;
+  SocketTransport& to = *to_;
+  Result<void> read = errno_result(ECANCELED);
+  if (!to.dropping_) {
+    std::byte* memory = nullptr;
+    Bytes content = Bytes::uninitialized(in_pipe_, memory);
+    read = read_from(pipe_, memory, in_pipe_);
+    if (read) {
+      to.queue_.append(std::move(content));
+      to.queue_grew();
+    }
+  }
+  in_pipe_ = 0;
+  if (read) return;
+  static_cast<void>(set_linger(to.socket_.get(), std::chrono::seconds(0)));
+  to.force_close(Failure(read.error()));
+}
+
+/// Lets go of itself and of the transports.
+void SocketSplice::release() noexcept {
+  const Ref<SocketTransport> from = from_;
+  const Ref<SocketTransport> to = to_;
+  std::erase(splices, this);
+  delete this;
+  mark(*from);
+  mark(*to);
 }
 
 void SocketSplice::prepare(Op& op, io_uring_sqe& sqe) noexcept {
@@ -257,10 +327,14 @@ void SocketSplice::complete(Op& op, int res, std::uint32_t) noexcept {
   auto& self = op.owner<SocketSplice>();
   PELTON_ASSERT(!op.in_flight());  // polls are single-shot
   if (self.state_ == State::ended) {
-    delete &self;
+    const Ref<SocketTransport> from = self.from_;
+    const Ref<SocketTransport> to = self.to_;
+    self.release();
+    if (from->closing_) from->proceed_closing();
+    if (to->closing_) to->proceed_closing();
   } else if (res < 0 && res != -EINTR && res != -ECANCELED) {  // not of the connection
     if (self.readable_) return self.end(true);
-    self.rest();
+    self.limit(Limit::shortage, shortage_delay);
   } else {
     self.move(res > 0);
   }

@@ -280,6 +280,7 @@ void SocketTransport::proceed_closing() noexcept {
   if (writes_after_loss_ == 0) writes_after_loss_ = 1;  // what is written now comes too late
   end_operations();
   if (receive_.in_flight() || send_.in_flight() || scheduled()) return;
+  if (spliced_) return;  // an operation of a splice holds the socket, too, and calls when it ends
   finish();
 }
 

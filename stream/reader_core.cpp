@@ -41,6 +41,14 @@ bool ReaderCore::begin_wait(ReadWait& wait) noexcept {
   // Waiting while paused would wait for ever: readexactly(n) with n over the limit.
   resume_transport();
   waiter_ = &wait;
+  watched_ = false;
+  return true;
+}
+
+bool ReaderCore::begin_watch(ReadWait& wait) noexcept {
+  if (waiter_) return false;
+  waiter_ = &wait;
+  watched_ = true;
   return true;
 }
 
@@ -50,6 +58,7 @@ void ReaderCore::resume_transport() noexcept {
 }
 
 void ReaderCore::wake_waiter() noexcept {
+  if (watched_) return;
   if (ReadWait* waiter = std::exchange(waiter_, nullptr)) waiter->wake();
 }
 

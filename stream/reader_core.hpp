@@ -48,6 +48,8 @@ class ReaderCore final : public RefCounted, public PooledMemory {
 
   /// Makes `wait` the one that is woken by data. \return false if another one waits.
   [[nodiscard]] bool begin_wait(ReadWait& wait) noexcept;
+  /// The same for one that only a failure wakes; the transport stays as it is.
+  [[nodiscard]] bool begin_watch(ReadWait& wait) noexcept;
   /// Takes `wait` back, if it is the one.
   void end_wait(const ReadWait& wait) noexcept {
     if (waiter_ == &wait) waiter_ = nullptr;
@@ -70,8 +72,9 @@ class ReaderCore final : public RefCounted, public PooledMemory {
   void wake_waiter() noexcept;
   void resume_transport() noexcept;
 
-  bool eof_ = false;  // these two fill up RefCounted's last word
+  bool eof_ = false;  // these three fill up RefCounted's last word
   bool paused_ = false;
+  bool watched_ = false;  ///< waiter_ waits for a failure only
   Chain buffer_;
   ReadWait* waiter_ = nullptr;
   Failure exception_;

@@ -13,9 +13,9 @@ constexpr std::uint64_t bulk_bytes = 1024 * 1024;
 constexpr std::size_t bulk_queue_bytes = 48 * 1024;
 
 /// One direction, to the end of its stream: waits by turns for bytes of `from` and for room at
-/// `to`. A state machine, not a coroutine: two of them live as long as the connections do, and
-/// nothing is resumed for what they carry. A failure ends both connections, so that the other
-/// direction ends too.
+/// `to`, while it watches `from` for a failure. A state machine, not a coroutine: two of them live
+/// as long as the connections do, and nothing is resumed for what they carry. A failure ends both
+/// connections, so that the other direction ends too.
 class Direction final : public detail::ReadWait {
  public:
   Direction(StreamPair& from, StreamPair& to, bool splices) noexcept
@@ -58,7 +58,7 @@ class Direction final : public detail::ReadWait {
 
 bool Direction::advance() noexcept {
   if (ended_) return false;
-  if (drain_ ? drain_->goes_on() : pending()) return true;
+  if (drain_ ? !failure_ && drain_->goes_on() : pending()) return true;
   try {
     if (carry()) return true;
     if (!failure_) pass_end_on();
@@ -77,7 +77,8 @@ bool Direction::advance() noexcept {
 /// \return true if it waits, false at the end of the stream and where it failed.
 bool Direction::carry() {
   if (drain_) {
-    failure_ = drain_->outcome();
+    reader().end_wait(*this);
+    if (!failure_) failure_ = drain_->outcome();
     drain_.reset();
     if (!failure_) failure_ = reader().exception();
   }
@@ -117,6 +118,7 @@ bool Direction::wait_for_room() {
   detail::TryDrainAwaiter drain = to_.writer.try_drain();
   if (!drain.await_ready()) {
     drain_ = drain.wait_beside(*TaskCore::current());
+    if (reader().begin_watch(*this)) park_beside(*TaskCore::current());
     return true;
   }
   if (const Result<void> drained = drain.await_resume(); !drained) failure_ = drained.error();

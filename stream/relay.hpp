@@ -30,9 +30,9 @@ struct RelayOptions {
 
 /// Carries bytes both ways until both directions have ended, then closes both connections.
 /// An error of either side aborts the other, so that its peer sees a reset or an end, not silence.
+/// It is noticed also while a direction waits for room, unless reading its side is paused.
 /// \throws what a write threw, which aborts both; Cancelled; both connections are closing by then,
-/// once what was written is sent. A
-///     spliced direction loses what is in its pipe.
+///     and end once what was written, or is in the pipe of a splice, is sent.
 [[nodiscard]] Task<RelayResult> relay(StreamPair first, StreamPair second,
                                       RelayOptions options = {});
 /// The same for who does not ask what it came to: its task takes half the memory.

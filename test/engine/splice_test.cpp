@@ -66,18 +66,32 @@ TEST_CASE("below the low-water mark a socket is not readable, at its end it is")
     pollfd one{sockets.first.get(), POLLIN, 0};
     return ::poll(&one, 1, timeout_ms) == 1;
   };
-  must(set_receive_low_water(sockets.first.get(), 16 * 1024));
+  CHECK(must(set_receive_low_water(sockets.first.get(), 16 * 1024)) == 16 * 1024);
   REQUIRE(write_available(sockets.second, "little") == 6);
   CHECK_FALSE(readable(20));
-  must(set_receive_low_water(sockets.first.get(), 1));
+  CHECK(must(set_receive_low_water(sockets.first.get(), 1)) == 1);
   CHECK(readable(0));
-  must(set_receive_low_water(sockets.first.get(), 16 * 1024));
+  CHECK(must(set_receive_low_water(sockets.first.get(), 16 * 1024)) == 16 * 1024);
   CHECK_FALSE(readable(0));
   REQUIRE(write_available(sockets.second, std::string(16 * 1024, 'x')) == 16 * 1024);
   CHECK(readable(1000));
   CHECK(read_available(sockets.first).size() == 16 * 1024 + 6);
   sockets.second.reset();
   CHECK(readable(1000));
+}
+
+TEST_CASE("what is in a pipe can be read as well") {
+  auto from = tcp_sockets();
+  const SplicePipe pipe = must(SplicePipe::open(pipe_bytes));
+  REQUIRE(write_available(from.second, "into memory") == 11);
+  wait_ready(from.first.get(), POLLIN);
+  REQUIRE(must(splice_from(from.first.get(), pipe, pipe_bytes)) == 11);
+  std::string text(11, ' ');
+  must(read_from(pipe, reinterpret_cast<std::byte*>(text.data()), 4));
+  must(read_from(pipe, reinterpret_cast<std::byte*>(text.data()) + 4, 7));
+  CHECK(text == "into memory");
+  CHECK(read_from(pipe, reinterpret_cast<std::byte*>(text.data()), 1).error() ==
+        errno_code(EAGAIN));
 }
 
 TEST_CASE("the low-water mark does not make the receive buffer grow") {
@@ -89,7 +103,8 @@ TEST_CASE("the low-water mark does not make the receive buffer grow") {
     return bytes;
   };
   const int before = room();
-  must(set_receive_low_water(sockets.first.get(), std::size_t{1} << 30));
+  const std::size_t set = must(set_receive_low_water(sockets.first.get(), std::size_t{1} << 30));
+  CHECK(set == static_cast<std::size_t>(before) / 4);
   CHECK(room() == before);
 }
 

@@ -83,6 +83,27 @@ TEST_CASE("a relay carries both directions at once and counts them") {
   exchange(relayed, pattern(5'000'000), pattern(3'000'000));
 }
 
+TEST_CASE("a failure of the source is noticed while its direction waits for room") {
+  auto first = tcp_sockets();
+  auto second = small_tcp_sockets();
+  Relayed relayed(std::move(first), std::move(second));
+  const std::string part(8 * 1024, 'x');
+  // More than the high-water mark waits to be sent, and less than pauses the source is unread.
+  const auto stuff = [&]() -> Task<> {
+    while (relayed.held() < 80 * 1024) {
+      CHECK(relayed.left.send(part));
+      co_await sleep(2ms);
+    }
+    co_await sleep(20ms);
+  };
+  relayed.loop.run(stuff());
+  CHECK(relayed.held() < 160 * 1024);
+  relayed.left.reset();
+  const TimePoint begin = Clock::now();
+  CHECK(relayed.result().error_first == errno_code(ECONNRESET));
+  CHECK(Clock::now() - begin < 5s);
+}
+
 TEST_CASE("the end of one side's stream is carried over, and the other direction goes on") {
   for (const bool left_first : {true, false}) {
     Relayed relayed;
