@@ -82,8 +82,8 @@ def numbers(document):
     return (f"{table(checks)}\n"
             f"`{document['command']}` on {machine['cores']} cores of an\n"
             f"{machine['processor']}, Linux {machine['kernel']}: medians of {rounds} rounds, and "
-            f"in brackets the ratios\nof single rounds. Of the {len(checks)} limits that pelton sets "
-            f"itself: {report.verdict_counts(checks)}.\n"
+            f"in brackets the ratios\nof single rounds. Of the {len(checks)} limits that pelton "
+            f"sets itself: {report.verdict_counts(checks)}.\n"
             "`perf/results/REPORT.md` has every figure, and where pelton loses.\n")
 
 
