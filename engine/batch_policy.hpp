@@ -41,8 +41,8 @@ class BatchPolicy {
 
   /// True if it wants to be told of sleeps.
   [[nodiscard]] bool judges() const noexcept { return mode_ == BatchWait::automatic; }
-  /// How many completions the next sleep is to end with, besides those of the sends that it
-  /// submits, which end at once; 0 for the first that comes.
+  /// How many completions the next sleep is to end with, besides one for each operation that it
+  /// submits: mostly sends, which end at once. 0 for the first that comes.
   [[nodiscard]] unsigned batch() const noexcept { return batch_; }
 
   /// The number of this period: whoever completes with another one is newly active.

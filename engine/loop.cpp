@@ -272,8 +272,8 @@ void Loop::block(Duration limit) {
 /// How many completions a sleep should end with: no more than the next turn takes, or the queue.
 unsigned Loop::wakeup_batch() const noexcept {
   if (batch_policy_.batch() == 0) return 1;
-  return std::min({ring_->unsubmitted() + batch_policy_.batch(), options_.completions_per_turn,
-                   ring_->info().cq_entries / 2});
+  const unsigned most = std::min(options_.completions_per_turn, ring_->info().cq_entries / 2);
+  return std::max(1U, std::min(ring_->unsubmitted() + batch_policy_.batch(), most));
 }
 
 /// Submits and sleeps until `wanted` completions have come, or fewer and the bound has passed.

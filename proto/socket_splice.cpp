@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include <pelton/engine/sqe.hpp>
@@ -27,10 +28,13 @@ constexpr auto shortage_delay = std::chrono::milliseconds(10);
 constexpr auto destination_limit = std::chrono::seconds(1);
 constexpr auto pipe_retry_delay = std::chrono::seconds(1);
 
-/// What this turn has moved.
+constexpr std::size_t queued_piece_bytes = 64 * 1024;
+
+/// What this turn has moved, and how many wait for the next.
 struct Budget {
   std::uint64_t turn = 0;
   std::size_t spent = 0;
+  std::size_t waiting = 0;
 };
 
 thread_local std::vector<SocketSplice*> splices;
@@ -54,7 +58,7 @@ bool refused(std::error_code code) noexcept {
 
 /// True if others of the loop have moved enough for this turn.
 bool budget_spent(const LoopStats& stats) noexcept {
-  if (budget.turn != stats.turns) budget = {stats.turns, 0};
+  if (std::exchange(budget.turn, stats.turns) != stats.turns) budget.spent = 0;
   return budget.spent >= turn_bytes_max;
 }
 
@@ -155,8 +159,13 @@ void SocketSplice::proceed() noexcept {
 /// One piece, so that others have their turn. The pipe is filled only when it is empty.
 /// \param ready  What was waited for is there, says the kernel.
 void SocketSplice::move(bool ready) noexcept {
+  // Those who wait for a turn go first, in their order: others may be ready in each turn.
+  if (budget_spent(from_->loop_.stats()) || budget.waiting > 0) return wait_for_turn(ready);
+  move_now(ready);
+}
+
+void SocketSplice::move_now(bool ready) noexcept {
   LoopStats& stats = from_->loop_.stats();
-  if (budget_spent(stats)) return limit(ready ? Limit::turn : Limit::shortage, Duration(0));
   const bool was_empty = in_pipe_ == 0;
   if (was_empty && !fill(ready)) return;
   const auto moved = splice_to(to_->socket_.get(), pipe_, in_pipe_);
@@ -199,6 +208,7 @@ bool SocketSplice::fill(bool ready) noexcept {
     return false;
   }
   in_pipe_ = *moved;
+  give_back_at_ = Clock::now() + destination_limit;
   *bytes_ += *moved;
   LoopStats& stats = from_->loop_.stats();
   stats.bytes_received += *moved;
@@ -234,7 +244,22 @@ void SocketSplice::wait_for_source() noexcept {
 void SocketSplice::wait_for_destination() noexcept {
   readable_ = false;
   from_->loop_.start(poll_);
-  if (!armed() || limit_ != Limit::destination) limit(Limit::destination, destination_limit);
+  limit_ = Limit::destination;
+  from_->loop_.timers().arm(*this, give_back_at_);
+}
+
+void SocketSplice::wait_for_turn(bool ready) noexcept {
+  ready_ = ready;
+  ++budget.waiting;
+  limit(Limit::turn, Duration(0));
+}
+
+/// The destination is slow: the pipe is for others, where its queue may hold what is in it.
+void SocketSplice::give_back() noexcept {
+  if (in_pipe_ <= to_->flow_.high()) return end(true);
+  give_back_at_ = Clock::now() + destination_limit;
+  if (poll_.in_flight()) return limit(Limit::destination, destination_limit);
+  move(false);
 }
 
 void SocketSplice::limit(Limit what, Duration patience) noexcept {
@@ -245,11 +270,12 @@ void SocketSplice::limit(Limit what, Duration patience) noexcept {
 void SocketSplice::on_timer() noexcept {
   switch (limit_) {
     case Limit::turn:
-      return move(true);
+      --budget.waiting;
+      return budget_spent(from_->loop_.stats()) ? wait_for_turn(ready_) : move_now(ready_);
     case Limit::shortage:
-      return move(false);
+      return in_pipe_ > 0 && Clock::now() >= give_back_at_ ? give_back() : move(false);
     case Limit::destination:
-      return end(true);  // slow: the pipe is for others
+      return give_back();
     case Limit::source:
       break;
   }
@@ -273,6 +299,7 @@ void SocketSplice::fail(std::error_code code, bool of_destination) noexcept {
 void SocketSplice::end(bool rearm) noexcept {
   if (state_ == State::ended) return;
   state_ = State::ended;
+  if (armed() && limit_ == Limit::turn) --budget.waiting;
   Timer::disarm();
   SocketTransport& from = *from_;
   empty_pipe();
@@ -287,22 +314,25 @@ void SocketSplice::end(bool rearm) noexcept {
   }
 }
 
-/// What is in the pipe goes to the destination's queue. Where it cannot, bytes are lost.
+/// What is in the pipe goes to the destination's queue. Where it cannot, bytes are lost, and the
+/// destination is reset (but for a unix socket, which knows no reset).
 void SocketSplice::empty_pipe() noexcept {
-  if (in_pipe_ == 0) return;
   SocketTransport& to = *to_;
-  Result<void> read = errno_result(ECANCELED);
-  if (!to.dropping_) {
+  Result<void> read{};
+  if (in_pipe_ > 0 && to.dropping_) read = errno_result(ECANCELED);
+  while (in_pipe_ > 0 && read) {
+    const std::size_t count = std::min(in_pipe_, queued_piece_bytes);
     std::byte* memory = nullptr;
-    Bytes content = Bytes::uninitialized(in_pipe_, memory);
-    read = read_from(pipe_, memory, in_pipe_);
-    if (read) {
-      to.queue_.append(std::move(content));
-      to.queue_grew();
-    }
+    Bytes piece = Bytes::uninitialized(count, memory);
+    read = read_from(pipe_, memory, count);
+    if (!read) break;
+    in_pipe_ -= count;
+    to.queue_.append(std::move(piece));
+    to.queue_grew();
   }
   in_pipe_ = 0;
   if (read) return;
+  to.shut_ = true;  // a shutdown would send the end of the stream before the reset
   static_cast<void>(set_linger(to.socket_.get(), std::chrono::seconds(0)));
   to.force_close(Failure(read.error()));
 }

@@ -6,13 +6,14 @@
 // - moving: pages go socket, pipe, socket; the ring only polls, one operation in flight;
 // - ended: what was in the pipe is read into the destination's queue; the source's receive is
 //   armed again and finds whatever comes next, the end of the stream included. A transport that
-//   closes ends its splices at once, and a destination that is aborted while the pipe holds bytes
-//   is reset: a stream that lost bytes does not seem to have ended.
+//   closes ends its splices at once. A destination that is aborted loses what the pipe holds, as
+//   it loses its queue; over TCP its peer then sees a reset.
 //
 // A flow that stays bulk is read in large pieces: the source's low-water mark is raised, so that
 // a wake-up brings much, and lowered when a short while passes without one, so nothing stalls. A
-// flow that is bulk no longer, and one whose destination is slow, goes back to the ring. All
-// splices of a loop together move a bounded number of bytes in a turn.
+// flow that is bulk no longer, and one whose destination is slow and can queue what the pipe holds,
+// goes back to the ring. All splices of a loop together move a bounded number of bytes in a turn;
+// those who find them spent take turns.
 //
 // Whoever reads the source and writes to the destination notices nothing: the reader waits for
 // data that is moved past it. Nothing else may write to the destination meanwhile.
@@ -65,11 +66,14 @@ class SocketSplice final : private Timer {
   [[nodiscard]] bool drained() const noexcept;
   void proceed() noexcept;
   void move(bool ready) noexcept;
+  void move_now(bool ready) noexcept;
   [[nodiscard]] bool fill(bool ready) noexcept;
   void judge(std::size_t moved) noexcept;
   void set_low_water(bool raised) noexcept;
   void wait_for_source() noexcept;
   void wait_for_destination() noexcept;
+  void wait_for_turn(bool ready) noexcept;
+  void give_back() noexcept;
   void limit(Limit what, Duration patience) noexcept;
   void fail(std::error_code code, bool of_destination) noexcept;
   void end(bool rearm) noexcept;
@@ -86,9 +90,11 @@ class SocketSplice final : private Timer {
   std::uint64_t* bytes_;
   SplicePipe pipe_;
   std::size_t in_pipe_ = 0;
+  TimePoint give_back_at_{};  ///< when the destination will have had its time for the pipe
   Op poll_{kind, this};
   State state_ = State::draining;
   Limit limit_ = Limit::destination;
+  bool ready_ = false;         ///< what was waited for is there, and it waits for its turn
   bool readable_ = false;      ///< what poll_ waits for: that from_ is readable, or to_ writable
   std::uint8_t small_ = 0;     ///< small pieces in a row
   bool raised_ = false;        ///< the low-water mark is

@@ -30,7 +30,8 @@ struct RelayOptions {
 
 /// Carries bytes both ways until both directions have ended, then closes both connections.
 /// An error of either side aborts the other, so that its peer sees a reset or an end, not silence.
-/// It is noticed also while a direction waits for room, unless reading its side is paused.
+/// It is noticed also while a direction waits for room, unless reading its side is paused or a
+/// splice has taken it over, which notices when it next moves.
 /// \throws what a write threw, which aborts both; Cancelled; both connections are closing by then,
 ///     and end once what was written, or is in the pipe of a splice, is sent.
 [[nodiscard]] Task<RelayResult> relay(StreamPair first, StreamPair second,
