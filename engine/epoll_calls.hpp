@@ -1,0 +1,40 @@
+// The system calls of an EpollRing: none waits, and each returns a count or a negated errno.
+//
+// Receiving and sending go around the C library's wrappers: what is received into belongs to the
+// ring, as the kernel's own buffers do, and is poisoned while it does where AddressSanitizer looks.
+//
+// Neighbours: epoll_ring.cpp is the only user. Stateless.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pelton::epoll_calls {
+
+[[nodiscard]] int receive(int fd, std::uint64_t address, std::size_t size,
+                          std::uint32_t flags) noexcept;
+[[nodiscard]] int send(int fd, std::uint64_t address, std::size_t size,
+                       std::uint32_t flags) noexcept;
+/// Sends `message` but for its first `done` bytes, a bounded number of its pieces at a time.
+[[nodiscard]] int send_rest(int fd, const msghdr& message, std::uint64_t done,
+                            std::uint32_t flags) noexcept;
+[[nodiscard]] std::uint64_t size_of(const msghdr& message) noexcept;
+/// \return the new connection.
+[[nodiscard]] int accept(int fd, std::uint32_t flags) noexcept;
+/// Begins to connect, or tells what became of it: -EINPROGRESS while that is open.
+[[nodiscard]] int connect(int fd, std::uint64_t address, std::uint64_t size) noexcept;
+/// -EAGAIN where it would wait, also on a descriptor that is blocking.
+[[nodiscard]] int read(int fd, std::uint64_t address, std::size_t size,
+                       std::uint64_t offset) noexcept;
+/// \return those of `events` that are, and what is an end or an error; 0 for none.
+[[nodiscard]] int poll(int fd, std::uint32_t events) noexcept;
+
+/// O_NONBLOCK. \return true if it was not set before.
+[[nodiscard]] bool make_nonblocking(int fd) noexcept;
+void make_blocking(int fd) noexcept;
+/// True for sockets of which a short receive can mean that there is more.
+[[nodiscard]] bool must_be_read_to_the_end(int fd) noexcept;
+
+}  // namespace pelton::epoll_calls
