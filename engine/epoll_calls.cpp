@@ -7,8 +7,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
+#include <limits>
 
 namespace pelton::epoll_calls {
 namespace {
@@ -82,6 +85,27 @@ int poll(int fd, std::uint32_t events) noexcept {
   if (::poll(&asked, 1, 0) < 0) return -errno;
   return asked.revents & POLLNVAL ? -EBADF
                                   : static_cast<int>(static_cast<unsigned short>(asked.revents));
+}
+
+int wait(int epoll, std::span<epoll_event> events, std::chrono::nanoseconds timeout) noexcept {
+  using std::chrono::milliseconds;
+  static std::atomic<bool> has_pwait2 = true;  // Linux 5.11, and filters that know it
+  const int most = static_cast<int>(events.size());
+  if (timeout <= std::chrono::nanoseconds::zero()) {
+    const int limit = timeout == std::chrono::nanoseconds::zero() ? 0 : -1;
+    return count_or_error(::epoll_wait(epoll, events.data(), most, limit));
+  }
+  if (has_pwait2.load(std::memory_order_relaxed)) {
+    const timespec limit{.tv_sec = timeout.count() / 1'000'000'000,
+                         .tv_nsec = timeout.count() % 1'000'000'000};
+    const int count = count_or_error(::epoll_pwait2(epoll, events.data(), most, &limit, nullptr));
+    if (count != -ENOSYS && count != -EPERM) return count;
+    has_pwait2 = false;
+  }
+  const auto limit = std::chrono::ceil<milliseconds>(timeout);  // sooner would be a busy loop
+  const auto longest = milliseconds(std::numeric_limits<int>::max());
+  return count_or_error(
+      ::epoll_wait(epoll, events.data(), most, static_cast<int>(std::min(limit, longest).count())));
 }
 
 bool make_nonblocking(int fd) noexcept {

@@ -1,15 +1,19 @@
-// The system calls of an EpollRing: none waits, and each returns a count or a negated errno.
+// The system calls of an EpollRing: none waits but wait(), and each returns a count or a negated
+// errno.
 //
 // Receiving and sending go around the C library's wrappers: what is received into belongs to the
 // ring, as the kernel's own buffers do, and is poisoned while it does where AddressSanitizer looks.
 //
-// Neighbours: epoll_ring.cpp is the only user. Stateless.
+// Neighbours: epoll_ring.cpp is the only user. Stateless, but for what a kernel was found to lack.
 #pragma once
 
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace pelton::epoll_calls {
 
@@ -30,6 +34,10 @@ namespace pelton::epoll_calls {
                        std::uint64_t offset) noexcept;
 /// \return those of `events` that are, and what is an end or an error; 0 for none.
 [[nodiscard]] int poll(int fd, std::uint32_t events) noexcept;
+
+/// epoll_wait(2) for at most `timeout`; negative: for ever. \return how many events there are.
+[[nodiscard]] int wait(int epoll, std::span<epoll_event> events,
+                       std::chrono::nanoseconds timeout) noexcept;
 
 /// O_NONBLOCK. \return true if it was not set before.
 [[nodiscard]] bool make_nonblocking(int fd) noexcept;

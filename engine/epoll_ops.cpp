@@ -1,8 +1,13 @@
-// The slab of operations, its index by user_data, and the lists by descriptor. See epoll_ops.hpp.
+// Reading SQEs; the slab of operations, its index by user_data, and the lists by descriptor. See
+// epoll_ops.hpp.
 #include <pelton/engine/epoll_ops.hpp>
+
+#include <sys/epoll.h>
 
 #include <algorithm>
 #include <bit>
+
+#include <pelton/engine/uapi.hpp>
 
 namespace pelton {
 namespace {
@@ -11,6 +16,38 @@ constexpr std::size_t records_at_first = 64;
 constexpr std::size_t descriptors_at_first = 64;
 
 }  // namespace
+
+EpollOperation::EpollOperation(const io_uring_sqe& sqe) noexcept
+    : user_data(sqe.user_data),
+      address(sqe.addr),
+      offset(sqe.off),
+      size(sqe.len),
+      flags(sqe.msg_flags),  // accept_flags and poll32_events share its place
+      wanted(EPOLLOUT),
+      fd(sqe.fd),
+      opcode(sqe.opcode) {
+  switch (opcode) {
+    case IORING_OP_RECV:
+      group = sqe.buf_group;
+      total_left = static_cast<std::uint32_t>(sqe.splice_fd_in);  // uapi::set_optlen
+      multishot = (sqe.ioprio & IORING_RECV_MULTISHOT) != 0;
+      wanted = EPOLLIN | EPOLLRDHUP | EPOLLPRI;
+      return;
+    case IORING_OP_ACCEPT:
+      multishot = (sqe.ioprio & IORING_ACCEPT_MULTISHOT) != 0;
+      wanted = EPOLLIN;
+      return;
+    case IORING_OP_READ:
+      wanted = EPOLLIN;
+      return;
+    case IORING_OP_POLL_ADD:
+      if (std::endian::native == std::endian::big) flags = flags << 16 | flags >> 16;
+      wanted = flags;
+      return;
+    default:
+      return;
+  }
+}
 
 EpollOperations::EpollOperations() : descriptors_(descriptors_at_first) { grow(); }
 

@@ -14,11 +14,17 @@
 
 #include <pelton/engine/assert.hpp>
 
+struct io_uring_sqe;
+
 namespace pelton {
 
 /// What is left to do of one SQE.
 struct EpollOperation {
   static constexpr std::uint32_t none = ~std::uint32_t{0};
+
+  EpollOperation() = default;
+  /// All of what is asked for.
+  explicit EpollOperation(const io_uring_sqe& sqe) noexcept;
 
   std::uint64_t user_data = 0;
   std::uint64_t address = 0;     ///< of data, msghdr or sockaddr
@@ -27,6 +33,7 @@ struct EpollOperation {
   std::uint32_t size = 0;        ///< of the data; of a pass of a receive, 0 for no cap
   std::uint32_t total_left = 0;  ///< receives: what the shot may take yet, 0 for no cap
   std::uint32_t flags = 0;       ///< of the message, of what is accepted, or the polled events
+  std::uint32_t wanted = 0;      ///< the events that it waits for
   int fd = -1;
   std::uint32_t next_of_fd = none;
   std::uint32_t next_of_bucket = none;  ///< or of the free records

@@ -57,42 +57,6 @@ struct Buffers {
   }
 };
 
-EpollOperation operation_of(const io_uring_sqe& sqe) noexcept {
-  EpollOperation operation;
-  operation.user_data = sqe.user_data;
-  operation.address = sqe.addr;
-  operation.offset = sqe.off;
-  operation.size = sqe.len;
-  operation.flags = sqe.msg_flags;  // accept_flags and poll32_events share its place
-  operation.fd = sqe.fd;
-  operation.opcode = sqe.opcode;
-  if (sqe.opcode == IORING_OP_RECV) {
-    operation.group = sqe.buf_group;
-    operation.total_left = static_cast<std::uint32_t>(sqe.splice_fd_in);
-    operation.multishot = (sqe.ioprio & IORING_RECV_MULTISHOT) != 0;
-  } else if (sqe.opcode == IORING_OP_ACCEPT) {
-    operation.multishot = (sqe.ioprio & IORING_ACCEPT_MULTISHOT) != 0;
-  } else if (sqe.opcode == IORING_OP_POLL_ADD && std::endian::native == std::endian::big) {
-    operation.flags = operation.flags << 16 | operation.flags >> 16;
-  }
-  return operation;
-}
-
-/// What it waits for.
-std::uint32_t wanted_events(const EpollOperation& operation) noexcept {
-  switch (operation.opcode) {
-    case IORING_OP_RECV:
-      return EPOLLIN | EPOLLRDHUP | EPOLLPRI;
-    case IORING_OP_ACCEPT:
-    case IORING_OP_READ:
-      return EPOLLIN;
-    case IORING_OP_POLL_ADD:
-      return operation.flags;
-    default:
-      return EPOLLOUT;
-  }
-}
-
 class EpollRing final : public Ring {
  public:
   explicit EpollRing(const RingOptions& options)
@@ -237,7 +201,7 @@ class EpollRing final : public Ring {
       default:
         break;
     }
-    EpollOperation operation = operation_of(sqe);
+    EpollOperation operation(sqe);
     if (operation.fd < 0) return post(sqe.user_data, -EBADF, 0);
     const bool may_block = sqe.opcode == IORING_OP_ACCEPT || sqe.opcode == IORING_OP_CONNECT;
     if (may_block) operation.was_blocking = calls::make_nonblocking(operation.fd);
@@ -405,7 +369,7 @@ class EpollRing final : public Ring {
       case Progress::ended:
         return drop(index);
       case Progress::waiting:
-        if (const int error = watch(fd, wanted_events(operations_[index])); error != 0) {
+        if (const int error = watch(fd, operations_[index].wanted); error != 0) {
           finish(operations_[index], error);
           drop(index);
         }
@@ -462,7 +426,7 @@ class EpollRing final : public Ring {
     std::uint32_t wanted = 0;
     for (std::uint32_t index = descriptor.first; index != EpollOperation::none;
          index = operations_[index].next_of_fd) {
-      wanted |= wanted_events(operations_[index]);
+      wanted |= operations_[index].wanted;
     }
     if (wanted == 0) {
       descriptor.watched = descriptor.perhaps_watched = false;
@@ -506,16 +470,8 @@ class EpollRing final : public Ring {
       timeout = timeout < nanoseconds::zero() ? nanoseconds(retry_pause)
                                               : std::min(timeout, nanoseconds(retry_pause));
     }
-    int count = 0;
-    if (timeout <= nanoseconds::zero()) {
-      count = epoll_wait(epoll_.get(), events_.data(), events_per_enter,
-                         timeout == nanoseconds::zero() ? 0 : -1);
-    } else {
-      const timespec limit{.tv_sec = timeout.count() / 1'000'000'000,
-                           .tv_nsec = timeout.count() % 1'000'000'000};
-      count = epoll_pwait2(epoll_.get(), events_.data(), events_per_enter, &limit, nullptr);
-    }
-    if (count < 0) return -errno;
+    const int count = calls::wait(epoll_.get(), events_, timeout);
+    if (count < 0) return count;
     event_count_ = static_cast<unsigned>(count);
     return 0;
   }
@@ -564,7 +520,7 @@ class EpollRing final : public Ring {
     for (std::uint32_t index = descriptor.first; index != EpollOperation::none;) {
       EpollOperation& operation = operations_[index];
       const std::uint32_t next = operation.next_of_fd;
-      if (events & (wanted_events(operation) | trouble)) {
+      if (events & (operation.wanted | trouble)) {
         served = true;
         settle(index, proceed(operation, told));
       }

@@ -107,6 +107,7 @@ TEST_CASE("every option is read") {
   CHECK(config.drain_timeout_s == 0.5);
   const LoopOptions options = config.loop_options();
   CHECK(options.busy_poll.mode == BusyPoll::Mode::off);
+  CHECK(options.engine.kind == Engine::Kind::uring);
   CHECK(options.buffer_count == 64);
   CHECK(options.buffer_bytes == 4096);
 }

@@ -116,7 +116,7 @@ class Stage {
 /// Runs `script` on each ring that this host allows; each must tell `expected`.
 inline void agree(const std::function<void(Stage&)>& script, const Trace& expected,
                   const RingOptions& size = {.sq_entries = 32, .cq_entries = 256}) {
-  const auto run = [&](const char* name, std::unique_ptr<Ring> ring) {
+  const auto run = [&](const std::string& name, std::unique_ptr<Ring> ring) {
     CAPTURE(name);
     Stage stage(std::move(ring));
     script(stage);
