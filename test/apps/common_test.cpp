@@ -9,6 +9,7 @@
 
 #include <cstdlib>
 
+#include <pelton/engine/ring.hpp>
 #include <support/child.hpp>
 #include <support/message_of.hpp>
 #include <support/sockets.hpp>
