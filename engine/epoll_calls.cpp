@@ -30,6 +30,11 @@ int receive(int fd, std::uint64_t address, std::size_t size, std::uint32_t flags
       ::syscall(SYS_recvfrom, fd, address, size, flags | MSG_DONTWAIT, nullptr, nullptr));
 }
 
+bool has_more(int fd) noexcept {
+  char byte = 0;
+  return ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
+}
+
 int send(int fd, std::uint64_t address, std::size_t size, std::uint32_t flags) noexcept {
   return count_or_error(
       ::syscall(SYS_sendto, fd, address, size, flags | MSG_DONTWAIT | MSG_NOSIGNAL, nullptr, 0));

@@ -19,6 +19,8 @@ namespace pelton::epoll_calls {
 
 [[nodiscard]] int receive(int fd, std::uint64_t address, std::size_t size,
                           std::uint32_t flags) noexcept;
+/// False if a receive would wait.
+[[nodiscard]] bool has_more(int fd) noexcept;
 [[nodiscard]] int send(int fd, std::uint64_t address, std::size_t size,
                        std::uint32_t flags) noexcept;
 /// Sends `message` but for its first `done` bytes, a bounded number of its pieces at a time.

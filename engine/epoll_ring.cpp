@@ -27,7 +27,7 @@ using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 namespace calls = epoll_calls;
 
-constexpr int events_per_enter = 64;
+constexpr int events_per_enter = 24;  // more would take every buffer before the loop has its say
 constexpr unsigned receives_per_pass = 32;  // of one socket, where no cap is asked for
 constexpr unsigned accepts_per_pass = 32;
 constexpr unsigned sends_per_pass = 2;
@@ -223,11 +223,30 @@ class EpollRing final : public Ring {
   }
 
   void cancel(const io_uring_sqe& sqe) noexcept {
+    if (sqe.cancel_flags & IORING_ASYNC_CANCEL_FD) return cancel_on_descriptor(sqe);
     const std::uint32_t index = operations_.find(sqe.addr);
     if (index == EpollOperation::none) return post(sqe.user_data, -ENOENT, 0);
     post(sqe.user_data, 0, 0);
+    cancel_one(index);
+  }
+
+  /// With or without IORING_ASYNC_CANCEL_ALL, which counts them.
+  void cancel_on_descriptor(const io_uring_sqe& sqe) noexcept {
+    const bool all = (sqe.cancel_flags & IORING_ASYNC_CANCEL_ALL) != 0;
+    int count = 0;
+    while (operations_.knows(sqe.fd) && (all || count == 0)) {
+      const std::uint32_t index = operations_.descriptor(sqe.fd).first;
+      if (index == EpollOperation::none) break;
+      cancel_one(index);
+      ++count;
+    }
+    post(sqe.user_data, all ? count : count > 0 ? 0 : -ENOENT, 0);
+  }
+
+  void cancel_one(std::uint32_t index) noexcept {
     const EpollOperation& target = operations_[index];
-    finish(target, target.done > 0 ? static_cast<int>(target.done) : -ECANCELED);
+    const bool sent = target.done > 0 && target.opcode != IORING_OP_CONNECT;
+    finish(target, sent ? static_cast<int>(target.done) : -ECANCELED);
     drop(index);
   }
 
@@ -277,14 +296,20 @@ class EpollRing final : public Ring {
     Buffers* const buffers = find_buffers(operation.group);
     if (!buffers || !operation.multishot) return finish(operation, buffers ? -EINVAL : -ENOBUFS);
     std::uint32_t pass_left = operation.size;
+    bool posted = false;
     for (unsigned round = 0; round < receives_per_pass; ++round) {
       const io_uring_buf* const buffer = buffers->first();
-      if (!buffer) return finish(operation, -ENOBUFS);
+      if (!buffer) {
+        const bool empty = posted && !calls::has_more(operation.fd);
+        return empty ? Progress::waiting : finish(operation, -ENOBUFS);
+      }
       const std::uint32_t size = pass_left > 0 ? std::min(buffer->len, pass_left) : buffer->len;
       const int count = calls::receive(operation.fd, buffer->addr, size, operation.flags);
       if (count == -EAGAIN) return Progress::waiting;
       if (count == -EINTR) continue;
       if (count <= 0) return finish(operation, count);
+      if (posted) cqes_[(cq_tail_value_ - 1) & cq_mask_].flags |= IORING_CQE_F_SOCK_NONEMPTY;
+      posted = true;
       const auto received = static_cast<std::uint32_t>(count);
       const std::uint32_t id = std::uint32_t{buffer->bid} << IORING_CQE_BUFFER_SHIFT;
       ++buffers->head;
@@ -377,7 +402,7 @@ class EpollRing final : public Ring {
       case Progress::more:
         return enqueue(fd);
       case Progress::retry:
-        retry_at_ = steady_clock::now() + retry_pause;
+        if (retries_.empty()) retry_at_ = steady_clock::now() + retry_pause;
         retries_.push_back(fd);
         return;
     }

@@ -9,6 +9,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <functional>
 #include <memory>
 #include <string>
@@ -88,6 +89,17 @@ class Stage {
     note(now);
   }
   void say(std::string text) { trace.push_back(std::move(text)); }
+  /// Waits for so long. \return true if nothing completed. The end of another ring of the process
+  /// may interrupt a wait.
+  [[nodiscard]] bool is_quiet(std::chrono::nanoseconds time) {
+    const auto until = std::chrono::steady_clock::now() + time;
+    for (;;) {
+      const auto left = until - std::chrono::steady_clock::now();
+      if (left <= time.zero()) return true;
+      const int result = ring->enter(1, left);
+      if (ring->ready() > 0 || (result != -ETIME && result != -EINTR && result != 0)) return false;
+    }
+  }
 
   std::unique_ptr<Ring> ring;
   BufferGroup::Owner buffers;
