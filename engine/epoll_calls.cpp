@@ -25,9 +25,20 @@ int count_or_error(long returned) noexcept {
 
 }  // namespace
 
-int receive(int fd, std::uint64_t address, std::size_t size, std::uint32_t flags) noexcept {
-  return count_or_error(
-      ::syscall(SYS_recvfrom, fd, address, size, flags | MSG_DONTWAIT, nullptr, nullptr));
+int receive(int fd, const iovec& memory, std::uint32_t flags) noexcept {
+  return count_or_error(::syscall(SYS_recvfrom, fd, memory.iov_base, memory.iov_len,
+                                  flags | MSG_DONTWAIT, nullptr, nullptr));
+}
+
+int receive_pieces(int fd, std::span<iovec> memory, std::uint32_t flags,
+                   bool& hides_more) noexcept {
+  msghdr message{};
+  message.msg_iov = memory.data();
+  message.msg_iovlen = memory.size();
+  const int count = count_or_error(::syscall(SYS_recvmsg, fd, &message, flags | MSG_DONTWAIT));
+  // What was passed along was cut off, since nobody takes it.
+  if (count > 0 && (message.msg_flags & MSG_CTRUNC)) hides_more = true;
+  return count;
 }
 
 bool has_more(int fd) noexcept {
@@ -123,11 +134,10 @@ void make_blocking(int fd) noexcept {
   if (flags >= 0) static_cast<void>(::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK));
 }
 
-bool must_be_read_to_the_end(int fd) noexcept {
+int family(int fd) noexcept {
   int domain = AF_UNSPEC;
   socklen_t size = sizeof domain;
-  if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0) return true;
-  return domain != AF_INET && domain != AF_INET6;  // a unix socket stops at passed descriptors
+  return ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 ? domain : AF_UNSPEC;
 }
 
 }  // namespace pelton::epoll_calls

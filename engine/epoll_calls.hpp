@@ -9,6 +9,7 @@
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <chrono>
 #include <cstddef>
@@ -17,8 +18,11 @@
 
 namespace pelton::epoll_calls {
 
-[[nodiscard]] int receive(int fd, std::uint64_t address, std::size_t size,
-                          std::uint32_t flags) noexcept;
+[[nodiscard]] int receive(int fd, const iovec& memory, std::uint32_t flags) noexcept;
+/// Into several pieces. \param hides_more  Set if a unix socket stopped short at the sender or the
+///     descriptors of a message.
+[[nodiscard]] int receive_pieces(int fd, std::span<iovec> memory, std::uint32_t flags,
+                                 bool& hides_more) noexcept;
 /// False if a receive would wait.
 [[nodiscard]] bool has_more(int fd) noexcept;
 [[nodiscard]] int send(int fd, std::uint64_t address, std::size_t size,
@@ -44,7 +48,7 @@ namespace pelton::epoll_calls {
 /// O_NONBLOCK. \return true if it was not set before.
 [[nodiscard]] bool make_nonblocking(int fd) noexcept;
 void make_blocking(int fd) noexcept;
-/// True for sockets of which a short receive can mean that there is more.
-[[nodiscard]] bool must_be_read_to_the_end(int fd) noexcept;
+/// AF_UNSPEC for what is no socket.
+[[nodiscard]] int family(int fd) noexcept;
 
 }  // namespace pelton::epoll_calls

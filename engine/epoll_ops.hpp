@@ -40,6 +40,7 @@ struct EpollOperation {
   std::uint16_t group = 0;
   std::uint8_t opcode = 0;
   bool multishot = false;
+  bool large = false;         ///< the last receive filled all that it was given
   bool was_blocking = false;  ///< the descriptor is made so again at the end
 };
 
@@ -48,14 +49,13 @@ struct EpollDescriptor {
   std::uint32_t first = EpollOperation::none;  ///< its operations, oldest first
   std::uint32_t generation = 0;                ///< of its registration; events tell theirs
   std::uint32_t mask = 0;                      ///< that it is registered for
+  std::uint32_t always_told = 0;               ///< what the ring adds to each event
   std::uint32_t last_pass = 0;                 ///< the number of the enter that served it last
   /// Registered with epoll for certain. Known only while an operation is under way: without one
   /// the descriptor may be closed at any time and its number be that of another file.
   bool watched = false;
   bool perhaps_watched = false;  ///< it was, when it last had an operation
   bool queued = false;           ///< to be served at the next enter, without an event
-  /// A short receive does not mean that the socket is empty, so that it must be asked again.
-  bool careful = true;
 };
 
 class EpollOperations {

@@ -15,6 +15,7 @@
 #include <bit>
 #include <deque>
 
+#include <pelton/engine/epoll_buffers.hpp>
 #include <pelton/engine/epoll_calls.hpp>
 #include <pelton/engine/epoll_ops.hpp>
 #include <pelton/engine/ring_inline.hpp>
@@ -34,6 +35,7 @@ constexpr unsigned sends_per_pass = 2;
 constexpr auto retry_pause = std::chrono::milliseconds(2);
 constexpr std::uint32_t trouble = EPOLLERR | EPOLLHUP;
 constexpr std::uint32_t may_hide_more = EPOLLRDHUP | EPOLLPRI | trouble;
+constexpr std::uint32_t by_message = 1U << 27;  // ours: of a unix socket, see receive_pieces()
 constexpr std::uint32_t all_events = EPOLLIN | EPOLLOUT | may_hide_more;
 
 /// How far an attempt came.
@@ -42,19 +44,6 @@ enum class Progress : std::uint8_t {
   waiting,  ///< until the descriptor is ready
   more,     ///< its share of this enter is used up
   retry,    ///< no event will tell when it can go on
-};
-
-/// A provided-buffer ring of the loop's, read as the kernel does.
-struct Buffers {
-  std::uint16_t group = 0;
-  std::uint16_t head = 0;
-  std::uint16_t mask = 0;
-  io_uring_buf_ring* table = nullptr;
-
-  [[nodiscard]] const io_uring_buf* first() const noexcept {
-    if (std::atomic_ref(table->tail).load(std::memory_order_acquire) == head) return nullptr;
-    return &uapi::buffer_entries(table)[head & mask];
-  }
 };
 
 class EpollRing final : public Ring {
@@ -116,10 +105,7 @@ class EpollRing final : public Ring {
     }
     if (find_buffers(group)) return errno_result(EEXIST);
     try {
-      groups_.push_back({.group = group,
-                         .head = 0,
-                         .mask = static_cast<std::uint16_t>(entries - 1),
-                         .table = static_cast<io_uring_buf_ring*>(memory)});
+      groups_.emplace_back(group, memory, entries);
     } catch (const std::bad_alloc&) {
       return errno_result(ENOMEM);
     }
@@ -127,7 +113,7 @@ class EpollRing final : public Ring {
   }
 
   void unregister_buffer_ring(std::uint16_t group) noexcept override {
-    std::erase_if(groups_, [group](const Buffers& each) { return each.group == group; });
+    std::erase_if(groups_, [group](const EpollBuffers& each) { return each.group() == group; });
   }
 
  private:
@@ -265,7 +251,7 @@ class EpollRing final : public Ring {
   Progress proceed(EpollOperation& operation, std::uint32_t events) noexcept {
     switch (operation.opcode) {
       case IORING_OP_RECV:
-        return receive(operation, (events & may_hide_more) != 0);
+        return receive(operation, events);
       case IORING_OP_SEND:
         return send(operation);
       case IORING_OP_SENDMSG:
@@ -291,35 +277,58 @@ class EpollRing final : public Ring {
     return result == -EINTR ? Progress::more : finish(operation, result);
   }
 
-  /// One pass. \param to_the_end  A short receive does not prove that nothing is left.
-  Progress receive(EpollOperation& operation, bool to_the_end) noexcept {
-    Buffers* const buffers = find_buffers(operation.group);
+  /// One pass. \param events  Some of them mean that a short receive proves nothing.
+  Progress receive(EpollOperation& operation, std::uint32_t events) noexcept {
+    EpollBuffers* const buffers = find_buffers(operation.group);
     if (!buffers || !operation.multishot) return finish(operation, buffers ? -EINVAL : -ENOBUFS);
+    bool to_the_end = (events & may_hide_more) != 0;
     std::uint32_t pass_left = operation.size;
-    bool posted = false;
+    bool any = false;
     for (unsigned round = 0; round < receives_per_pass; ++round) {
-      const io_uring_buf* const buffer = buffers->first();
-      if (!buffer) {
-        const bool empty = posted && !calls::has_more(operation.fd);
+      EpollPieces pieces;
+      const unsigned room = cq_full() ? 1 : cq_mask_ + 1 - ready();  // to tell of them
+      const std::uint32_t size =
+          buffers->offer(pieces, operation.large ? room : 1, pass_left, operation.total_left);
+      if (size == 0) {
+        const bool empty = any && !calls::has_more(operation.fd);
         return empty ? Progress::waiting : finish(operation, -ENOBUFS);
       }
-      const std::uint32_t size = pass_left > 0 ? std::min(buffer->len, pass_left) : buffer->len;
-      const int count = calls::receive(operation.fd, buffer->addr, size, operation.flags);
+      const int count =
+          pieces.count > 1 || (events & by_message)
+              ? calls::receive_pieces(operation.fd, {pieces.memory.data(), pieces.count},
+                                      operation.flags, to_the_end)
+              : calls::receive(operation.fd, pieces.memory[0], operation.flags);
       if (count == -EAGAIN) return Progress::waiting;
       if (count == -EINTR) continue;
       if (count <= 0) return finish(operation, count);
-      if (posted) cqes_[(cq_tail_value_ - 1) & cq_mask_].flags |= IORING_CQE_F_SOCK_NONEMPTY;
-      posted = true;
       const auto received = static_cast<std::uint32_t>(count);
-      const std::uint32_t id = std::uint32_t{buffer->bid} << IORING_CQE_BUFFER_SHIFT;
-      ++buffers->head;
-      const bool capped = operation.total_left > 0 && received >= operation.total_left;
-      if (!post_shot(operation, count, IORING_CQE_F_BUFFER | id, capped)) return Progress::ended;
-      if (operation.total_left > 0) operation.total_left -= received;
+      if (any) cqes_[(cq_tail_value_ - 1) & cq_mask_].flags |= IORING_CQE_F_SOCK_NONEMPTY;
+      any = true;
+      if (!post_received(*buffers, operation, pieces, received)) return Progress::ended;
+      operation.large = received == size;
       if (received < size && !to_the_end) return Progress::waiting;
       if (pass_left > 0 && (pass_left -= received) == 0) return Progress::more;
     }
     return Progress::more;
+  }
+
+  /// A completion for each buffer that something was received into. \return false if the last of
+  /// them ended the shot.
+  [[nodiscard]] bool post_received(EpollBuffers& buffers, EpollOperation& operation,
+                                   const EpollPieces& pieces, std::uint32_t received) noexcept {
+    bool more = true;
+    for (unsigned index = 0; received > 0; ++index) {
+      const auto part =
+          std::min(received, static_cast<std::uint32_t>(pieces.memory[index].iov_len));
+      received -= part;
+      const std::uint32_t id = buffers.take() << IORING_CQE_BUFFER_SHIFT;
+      const bool capped = operation.total_left > 0 && part >= operation.total_left;
+      std::uint32_t flags = IORING_CQE_F_BUFFER | id;
+      if (received > 0) flags |= IORING_CQE_F_SOCK_NONEMPTY;
+      more = post_shot(operation, static_cast<int>(part), flags, capped);
+      if (operation.total_left > 0 && more) operation.total_left -= part;
+    }
+    return more;
   }
 
   /// What was sent, or the error if it was nothing.
@@ -378,9 +387,9 @@ class EpollRing final : public Ring {
     return finish(operation, result == -EISCONN && operation.done > 0 ? 0 : result);
   }
 
-  [[nodiscard]] Buffers* find_buffers(std::uint16_t group) noexcept {
-    for (Buffers& each : groups_) {
-      if (each.group == group) return &each;
+  [[nodiscard]] EpollBuffers* find_buffers(std::uint16_t group) noexcept {
+    for (EpollBuffers& each : groups_) {
+      if (each.group() == group) return &each;
     }
     return nullptr;
   }
@@ -428,7 +437,10 @@ class EpollRing final : public Ring {
     if (descriptor.perhaps_watched) error = control(EPOLL_CTL_MOD, fd, mask);
     if (error == ENOENT) {
       error = control(EPOLL_CTL_ADD, fd, mask);
-      descriptor.careful = calls::must_be_read_to_the_end(fd);
+      const int family = calls::family(fd);
+      descriptor.always_told = family == AF_UNIX                         ? by_message
+                               : family == AF_INET || family == AF_INET6 ? 0U
+                                                                         : may_hide_more;
     }
     if (error == EEXIST) error = control(EPOLL_CTL_MOD, fd, mask);
     if (error != 0) return error == ENOSPC ? -ENOMEM : -error;
@@ -540,7 +552,7 @@ class EpollRing final : public Ring {
   bool serve(int fd, std::uint32_t events) noexcept {
     EpollDescriptor& descriptor = operations_.descriptor(fd);
     descriptor.last_pass = pass_;
-    const std::uint32_t told = descriptor.careful ? events | may_hide_more : events;
+    const std::uint32_t told = events | descriptor.always_told;
     bool served = false;
     for (std::uint32_t index = descriptor.first; index != EpollOperation::none;) {
       EpollOperation& operation = operations_[index];
@@ -563,7 +575,7 @@ class EpollRing final : public Ring {
   unsigned cq_tail_value_ = 0;
   std::deque<io_uring_cqe> backlog_;  ///< completions that found the queue full
   EpollOperations operations_;
-  std::vector<Buffers> groups_;
+  std::vector<EpollBuffers> groups_;
   std::array<epoll_event, events_per_enter> events_;
   unsigned event_count_ = 0;  ///< that wait to be served
   std::vector<int> queue_;    ///< descriptors with something left to do
