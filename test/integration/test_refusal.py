@@ -9,6 +9,7 @@ import pathlib
 import re
 import socket
 import unittest
+import unittest.mock
 
 from clients import serves
 from harness import HOST, Case, program
@@ -22,6 +23,12 @@ class IoUringRefused(Case):
 
     Either message says why, and what helps.
     """
+
+    def setUp(self):
+        super().setUp()
+        asked = unittest.mock.patch.dict(os.environ, {"PELTON_ENGINE": "auto"})
+        asked.start()
+        self.addCleanup(asked.stop)
 
     def refused(self, number, name, *command):
         made = self.refuses(*command, "--engine", "uring", prepare=refuse_io_uring(number))
