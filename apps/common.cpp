@@ -367,11 +367,12 @@ void Program::print_remains(int descriptors_before) const {
   std::fprintf(
       stderr,
       "%s stopped: closed=%llu connections=%llu fds=%d buffers_lent=%llu "
-      "ops_in_flight=%llu %s\n",
+      "ops_in_flight=%llu %s engine=%s\n",
       name_.c_str(), static_cast<unsigned long long>(all.stats.connections_closed),
       static_cast<unsigned long long>(all.stats.connections_opened - all.stats.connections_closed),
       open_descriptors() - descriptors_before, static_cast<unsigned long long>(all.buffers_lent),
-      static_cast<unsigned long long>(all.operations_in_flight), all.stats.to_string().c_str());
+      static_cast<unsigned long long>(all.operations_in_flight), all.stats.to_string().c_str(),
+      workers_.front()->ring_info().name.c_str());
 }
 
 }  // namespace

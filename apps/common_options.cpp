@@ -13,9 +13,11 @@ void ServerConfig::add_to(CLI::App& app) {
   app.add_option("-t,--threads", threads, "Threads, one loop each")
       ->capture_default_str()
       ->check(CLI::Range(1, 256));
-  app.add_option("--engine", engine, "What carries out the I/O: auto or uring")
+  app.add_option("--engine", engine,
+                 "What carries out the I/O: uring; epoll; or auto, which is uring where the host "
+                 "allows it and epoll elsewhere, unless the environment's PELTON_ENGINE names one")
       ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "uring"}));
+      ->check(CLI::IsMember({"auto", "uring", "epoll"}));
   app.add_option("--busy-poll", busy_poll, "Spin before sleeping: auto, off or microseconds")
       ->capture_default_str();
   app.add_option("--batch-wait", batch_wait,
@@ -43,6 +45,7 @@ LoopOptions ServerConfig::loop_options() const {
   LoopOptions options;
   options.busy_poll = BusyPoll::parse(busy_poll);
   options.batch_wait = parse_batch_wait(batch_wait);
+  options.engine = Engine::parse(engine);
   options.buffer_count = buffers;
   options.buffer_bytes = buffer_bytes;
   return options;

@@ -7,6 +7,7 @@
 
 #include <pelton/engine/log.hpp>
 #include <pelton/engine/mailbox.hpp>
+#include <pelton/engine/ring_choice.hpp>
 #include <pelton/engine/ring_inline.hpp>
 #include <pelton/engine/signals.hpp>
 #include <pelton/engine/sqe.hpp>
@@ -27,23 +28,30 @@ BufferGroup::Options buffer_options(const LoopOptions& options) noexcept {
           .buffer_bytes = std::max<std::size_t>(options.buffer_bytes, 64)};
 }
 
-BufferGroup::Owner make_buffers(Ring& ring, const LoopOptions& options) {
-  auto group = BufferGroup::make(ring, buffer_options(options));
-  if (!group) {
-    const int error = group.error().value();
-    const std::string what = std::to_string(buffer_options(options).count) +
-                             " receive buffers cannot be registered: io_uring_register";
-    throw RingUnavailable(group.error(), explain_ring_refusal(error, what));
-  }
-  return std::move(*group);
+RingOptions ring_options(const LoopOptions& options) noexcept {
+  return {.sq_entries = options.sq_entries, .cq_entries = options.cq_entries};
+}
+
+/// Registers the buffers with `ring`, or with another that takes its place.
+BufferGroup::Owner make_buffers(std::unique_ptr<Ring>& ring, const LoopOptions& options) {
+  auto group = BufferGroup::make(*ring, buffer_options(options));
+  if (group) return std::move(*group);
+  const int error = group.error().value();
+  const std::string what = std::to_string(buffer_options(options).count) +
+                           " receive buffers cannot be registered: io_uring_register";
+  const RingUnavailable refusal(group.error(), explain_ring_refusal(error, what));
+  if (ring->info().name != "io_uring") throw OSError(group.error(), "receive buffers");
+  if (resolve_engine(options.engine).kind != Engine::Kind::automatic) throw refusal;
+  ring = make_ring_instead(ring_options(options), refusal.what());
+  return make_buffers(ring, options);
 }
 
 }  // namespace
 
 Loop::Loop(const LoopOptions& options)
     : options_(options),
-      ring_(make_uring_ring({.sq_entries = options.sq_entries, .cq_entries = options.cq_entries})),
-      buffers_(make_buffers(*ring_, options)),
+      ring_(make_ring(options.engine, ring_options(options))),
+      buffers_(make_buffers(ring_, options)),
       mailbox_(std::make_shared<Mailbox>()),
       thread_(std::this_thread::get_id()),
       spin_policy_(options.busy_poll),

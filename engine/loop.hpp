@@ -102,7 +102,8 @@ class Loop {
   using ExceptionHandler = std::function<void(Loop&, const ExceptionContext&)>;
 
   /// Makes the ring and the buffer group.
-  /// \throws RingUnavailable  io_uring is refused; what() says by what and how to allow it.
+  /// \throws RingUnavailable  io_uring was asked for by name and is refused; what() says by what
+  ///     and how to allow it.
   explicit Loop(const LoopOptions& options = {});
   ~Loop();
   Loop(const Loop&) = delete;

@@ -43,6 +43,18 @@ static_assert(sizeof counters / sizeof counters[0] == sizeof(LoopStats) / sizeof
 
 }  // namespace
 
+Engine Engine::parse(std::string_view text) {
+  for (const Kind kind : {Kind::automatic, Kind::uring, Kind::epoll}) {
+    if (text == Engine{kind}.to_string()) return {kind};
+  }
+  throw ValueError("cannot read engine '" + std::string(text) + "': expected auto, uring or epoll");
+}
+
+std::string Engine::to_string() const {
+  if (kind == Kind::automatic) return "auto";
+  return kind == Kind::uring ? "uring" : "epoll";
+}
+
 BusyPoll BusyPoll::parse(std::string_view text) {
   if (text == "auto") return {};
   if (text == "off") return {Mode::off, std::chrono::microseconds::zero()};

@@ -11,6 +11,20 @@
 
 namespace pelton {
 
+/// Which ring carries out a loop's I/O.
+struct Engine {
+  enum class Kind : std::uint8_t {
+    automatic,  ///< what the environment variable PELTON_ENGINE says, else io_uring, else epoll
+    uring,      ///< io_uring, or RingUnavailable
+    epoll,
+  };
+  Kind kind = Kind::automatic;
+
+  /// Reads "auto", "uring" or "epoll". \throws ValueError naming the text and what is accepted.
+  [[nodiscard]] static Engine parse(std::string_view text);
+  [[nodiscard]] std::string to_string() const;
+};
+
 /// Whether a loop spins for a while before it sleeps. Spinning saves the sleep and the wake-up.
 struct BusyPoll {
   enum class Mode : std::uint8_t {
@@ -47,6 +61,7 @@ struct LoopOptions {
   unsigned completions_per_turn = 64;    ///< CQEs that one turn completes at most
   BusyPoll busy_poll{};
   BatchWait batch_wait = BatchWait::automatic;
+  Engine engine{};
 };
 
 /// What a loop did. Every test of the engine's behaviour under stress asserts on these.

@@ -4,7 +4,8 @@
 // layouts. Filling SQEs and reading CQEs is inline (ring_inline.hpp) on memory that the
 // implementation provides; the virtual calls are one per batch, none per operation.
 //
-// Implementations: UringRing (uring_ring.hpp), the Linux kernel through liburing.
+// Implementations: UringRing (uring_ring.hpp), the Linux kernel through liburing; EpollRing
+// (epoll_ring.hpp), for hosts that refuse that. make_ring() takes one of them.
 // Neighbours: loop.hpp owns a Ring and is its only user; buffers.hpp registers buffer rings.
 // Thread rule: made and used on one thread.
 #pragma once
@@ -14,6 +15,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include <pelton/engine/error.hpp>
 
@@ -22,9 +24,17 @@ struct io_uring_cqe;
 
 namespace pelton {
 
+/// Sizes asked of a ring.
+struct RingOptions {
+  unsigned sq_entries = 512;   ///< rounded up to a power of two, 1..32768
+  unsigned cq_entries = 8192;  ///< rounded up, at least sq_entries
+  /// How long an ENOMEM is retried before the ring is shrunk or refused, where it could fit.
+  std::chrono::milliseconds memory_patience{2000};
+};
+
 /// What the ring can do, and why it cannot do the rest.
 struct RingInfo {
-  std::string name;                      ///< "io_uring"
+  std::string name;                      ///< "io_uring" or "epoll"
   unsigned sq_entries = 0;               ///< submission slots
   unsigned cq_entries = 0;               ///< completion slots
   bool registered_ring_fd = false;       ///< enter skips the fd look-up
@@ -67,7 +77,8 @@ class Ring {
       std::chrono::steady_clock::time_point deadline) noexcept = 0;
   /// True if completions wait for an enter() because the CQ was full.
   [[nodiscard]] inline bool overflowed() const noexcept;
-  /// True if enter() would find completions, or if there are some already.
+  /// True if enter() would find completions, or if there are some already. Without
+  /// RingInfo::taskrun_flag only an enter knows: true if it may find some.
   [[nodiscard]] inline bool has_work() const noexcept;
 
   /// CQEs that can be read now.
@@ -87,6 +98,8 @@ class Ring {
   virtual void unregister_buffer_ring(std::uint16_t group) noexcept = 0;
 
   [[nodiscard]] const RingInfo& info() const noexcept { return info_; }
+  /// Adds "feature: reason" to RingInfo::turned_down.
+  void note_turned_down(std::string refusal) { info_.turned_down.push_back(std::move(refusal)); }
 
  protected:
   [[nodiscard]] unsigned flags() const noexcept {

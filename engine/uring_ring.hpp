@@ -15,14 +15,6 @@
 
 namespace pelton {
 
-/// Sizes asked of a ring.
-struct RingOptions {
-  unsigned sq_entries = 512;   ///< rounded up to a power of two, 1..32768
-  unsigned cq_entries = 8192;  ///< rounded up, at least sq_entries
-  /// How long an ENOMEM is retried before the ring is shrunk or refused, where it could fit.
-  std::chrono::milliseconds memory_patience{2000};
-};
-
 /// A ring that cannot be made. what() names the errno, kernel.io_uring_disabled, the seccomp
 /// mode, the locked-memory limit, and the remedy for each cause that fits.
 class RingUnavailable : public OSError {

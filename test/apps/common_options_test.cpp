@@ -94,6 +94,7 @@ TEST_CASE("every option is read") {
   const LoopOptions options = config.loop_options();
   CHECK(options.busy_poll.mode == BusyPoll::Mode::off);
   CHECK(options.batch_wait == BatchWait::off);
+  CHECK(options.engine.kind == Engine::Kind::uring);
   CHECK(options.buffer_count == 64);
   CHECK(options.buffer_bytes == 4096);
 }

@@ -9,6 +9,7 @@
 
 #include <cstdlib>
 
+#include <pelton/engine/ring.hpp>
 #include <support/child.hpp>
 #include <support/message_of.hpp>
 #include <support/sockets.hpp>
@@ -103,11 +104,24 @@ TEST_CASE("a server serves, prints one line per address and ends with zero on SI
     CHECK(end.output.find("pelton-test listening on 127.0.0.1:") != std::string::npos);
     CHECK(end.output.find("pelton-test listening on unix:@pelton-common-test-") !=
           std::string::npos);
-    CHECK(end.output.find(" engine=io_uring threads=" + std::to_string(threads) + " ") !=
+    const std::string engine = Loop().ring_info().name;
+    CHECK(end.output.find(" engine=" + engine + " threads=" + std::to_string(threads) + " ") !=
           std::string::npos);
     CHECK(end.output.find("pelton-test stopped: closed=0 connections=0 fds=0 buffers_lent=0 "
                           "ops_in_flight=0 ") != std::string::npos);
   }
+}
+
+TEST_CASE("a server runs on the engine that it was told, and names it") {
+  const ChildEnd end = run_in_child([&] {
+    ServerConfig config = config_of({"127.0.0.1:0"}, 2);
+    config.engine = "epoll";
+    return apps::serve("pelton-test", config, ends_soon());
+  });
+  CAPTURE(end.output);
+  CHECK(end.exit_status == 0);
+  CHECK(end.output.find(" engine=epoll threads=2 ") != std::string::npos);
+  CHECK(end.output.find(" engine=epoll\n") != std::string::npos);  // beside the counters
 }
 
 /// A server whose threads begin but those that `fails` names, in a child. \return how it ended.

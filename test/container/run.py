@@ -85,7 +85,7 @@ def may_lock_all():
 class Server:
     """pelton-echo or pelton-proxy in a container, serving once constructed."""
 
-    def __init__(self, name, *arguments, options=()):
+    def __init__(self, name, *arguments, options=(), engine="io_uring"):
         command = [DOCKER_SH, *FLAGS, "--no-build", *options, "run", name,
                    "--listen", f"{HOST}:0", *arguments]
         self.program = f"pelton-{name}"
@@ -96,7 +96,7 @@ class Server:
         timer.start()
         self.line = self.child.stdout.readline()
         timer.cancel()
-        match = re.match(rf"{self.program} listening on {HOST}:(\d+) engine=io_uring", self.line)
+        match = re.match(rf"{self.program} listening on {HOST}:(\d+) engine={engine} ", self.line)
         if match is None:
             self.close()
             raise AssertionError(f"{self.program} does not serve: {self.line}{self.errors()}")
@@ -151,8 +151,8 @@ def echoes(port, data):
 class Case(unittest.TestCase):
     """What the tests share. The runtime image is built by the first of them."""
 
-    def serve(self, name, *arguments, options=()):
-        made = Server(name, *arguments, options=options)
+    def serve(self, name, *arguments, **keywords):
+        made = Server(name, *arguments, **keywords)
         self.addCleanup(made.stderr.close)
         self.addCleanup(made.close)
         return made
@@ -204,10 +204,14 @@ class ARuntime(Case):
 
 
 class BRefused(Case):
-    """Where a profile refuses io_uring, the programs end with 78 and say what helps."""
+    """Where a profile refuses io_uring, the programs serve on epoll and say what would help.
+
+    Those that insist on io_uring end with 78 and say the same.
+    """
 
     def refused(self, options, errno_name, *command):
-        done = docker_sh("--no-build", *options, "run", *command, timeout=120)
+        done = docker_sh("--no-build", *options, "run", *command, "--engine", "uring",
+                         timeout=120)
         self.assertEqual(done.returncode, EX_CONFIG, said(done))
         self.assertNotIn("listening", done.stdout)
         self.note(done.stderr.strip())
@@ -228,6 +232,16 @@ class BRefused(Case):
     def test_by_the_default_of_podman_and_buildah(self):
         text = self.refused(["--seccomp", "default"], "ENOSYS", "echo", "--listen", f"{HOST}:0")
         self.assertRegex(text, "remedy: .*seccomp.*--security-opt seccomp=")
+
+    def test_echo_serves_on_epoll_by_dockers_default(self):
+        options = ["--seccomp", self.profile("--refuse-io-uring")]
+        server = self.serve("echo", options=options, engine="epoll")
+        with socket.create_connection((HOST, server.port), 10) as client:
+            client.sendall(b"over epoll")
+            self.assertEqual(client.recv(10, socket.MSG_WAITALL), b"over epoll")
+        status, text = server.stop()
+        self.assertEqual(status, 0, text)
+        self.assertRegex(text, "epoll is used instead of io_uring: .*seccomp mode 2.*remedy: ")
 
     def test_by_a_limit_of_locked_memory(self):
         text = self.refused(["--memlock", "0"], "ENOMEM", "echo", "--listen", f"{HOST}:0")

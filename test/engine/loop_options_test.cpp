@@ -8,11 +8,32 @@
 #include <algorithm>
 
 #include <pelton/engine/error.hpp>
+#include <support/message_of.hpp>
 
 using pelton::BatchWait;
 using pelton::BusyPoll;
+using pelton::Engine;
 using pelton::LoopStats;
 using std::chrono::microseconds;
+
+TEST_CASE("an engine is read as auto, uring or epoll, and printed alike") {
+  CHECK(Engine{}.kind == Engine::Kind::automatic);
+  CHECK(Engine::parse("auto").kind == Engine::Kind::automatic);
+  CHECK(Engine::parse("uring").kind == Engine::Kind::uring);
+  CHECK(Engine::parse("epoll").kind == Engine::Kind::epoll);
+  for (const char* text : {"auto", "uring", "epoll"}) {
+    CHECK(Engine::parse(text).to_string() == text);
+  }
+}
+
+TEST_CASE("what is no engine is refused with its text and what is accepted") {
+  for (const char* text : {"", "io_uring", "Epoll", "epoll ", "select"}) {
+    CAPTURE(text);
+    CHECK(pelton::test::message_of<pelton::ValueError>([&] {
+            static_cast<void>(Engine::parse(text));
+          }) == "cannot read engine '" + std::string(text) + "': expected auto, uring or epoll");
+  }
+}
 
 TEST_CASE("busy polling is read as auto, off or a number of microseconds, and printed alike") {
   CHECK(BusyPoll::parse("auto").mode == BusyPoll::Mode::automatic);

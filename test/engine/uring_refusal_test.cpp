@@ -1,17 +1,12 @@
 // Hosts that refuse io_uring: what is said, and what is still possible with little locked memory.
 //
-// Refusals are real ones, in forked children: a seccomp filter, a user without locked memory.
+// Refusals are real ones, in forked children: a seccomp filter, a user without locked memory. All
+// ask for io_uring by name; what is taken instead is in ring_choice_test.
 // Neighbours: engine/uring_ring.hpp, engine/uring_refusal.cpp.
 #include <doctest/doctest.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include <array>
 #include <chrono>
-#include <cstddef>
 #include <cstdio>
 #include <string>
 
@@ -19,6 +14,7 @@
 #include <pelton/engine/sqe.hpp>
 #include <pelton/engine/uring_ring.hpp>
 #include <support/child.hpp>
+#include <support/refuse_io_uring.hpp>
 #include <support/ring_script.hpp>
 
 using pelton::explain_ring_refusal;
@@ -26,28 +22,17 @@ using pelton::make_uring_ring;
 using pelton::RingUnavailable;
 using pelton::test::become_nobody;
 using pelton::test::ChildEnd;
+using pelton::test::refuse_io_uring;
 using pelton::test::run_in_child;
 using std::chrono::milliseconds;
 
 namespace {
 
 constexpr int impossible_here = 77;
+constexpr pelton::Engine uring{pelton::Engine::Kind::uring};
 
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
-}
-
-/// From now on io_uring_setup fails with `error` in this process.
-void refuse_io_uring(int error) {
-  std::array<sock_filter, 4> filter{{
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  }};
-  const sock_fprog program{static_cast<unsigned short>(filter.size()), filter.data()};
-  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
 /// Makes a ring; prints what() and returns the errno of the refusal, or 0.
@@ -126,7 +111,7 @@ TEST_CASE("a loop under a seccomp filter is refused alike and leaves no descript
     const int before = dup(0);
     close(before);
     try {
-      const pelton::Loop loop;
+      const pelton::Loop loop({.engine = uring});
       return 1;
     } catch (const RingUnavailable& error) {
       std::puts(error.what());
@@ -221,7 +206,7 @@ TEST_CASE("the charge of rings that are gone is waited for") {
 TEST_CASE("a whole loop runs in 64 KiB of locked memory") {
   const ChildEnd end = run_in_child([] {
     if (!become_nobody(64 * 1024)) return impossible_here;
-    pelton::Loop loop;
+    pelton::Loop loop({.engine = uring});
     int ran = 0;
     loop.call_soon([&] { ++ran; });
     loop.call_later(milliseconds(1), [&] { loop.stop(); });
@@ -237,8 +222,11 @@ TEST_CASE("receive buffers that cannot be registered are told as such") {
   const ChildEnd end = run_in_child([] {
     if (!become_nobody(64 * 1024)) return impossible_here;
     try {
-      const pelton::Loop loop(
-          {.sq_entries = 8, .cq_entries = 16, .buffer_count = 32768, .buffer_bytes = 64});
+      const pelton::Loop loop({.sq_entries = 8,
+                               .cq_entries = 16,
+                               .buffer_count = 32768,
+                               .buffer_bytes = 64,
+                               .engine = uring});
       return 1;
     } catch (const RingUnavailable& error) {
       std::puts(error.what());

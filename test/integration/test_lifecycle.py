@@ -250,10 +250,13 @@ class Listening(Case):
     """The line that says it serves."""
 
     def test_the_line_names_address_and_engine(self):
-        server = self.echo()
-        self.assertRegex(server.stdout[0],
-                         rf"^pelton-echo listening on {HOST}:[1-9]\d* engine=io_uring( |$)")
-        server.stop()
+        for engine, name in (("uring", "io_uring"), ("epoll", "epoll")):
+            with self.subTest(engine=engine):
+                server = self.echo("--engine", engine)
+                self.assertRegex(server.stdout[0],
+                                 rf"^pelton-echo listening on {HOST}:[1-9]\d* engine={name} ")
+                server.stop()
+                self.assertRegex(server.stderr, rf"stopped: .* engine={name}\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pathlib
 import re
 import socket
 import unittest
+import unittest.mock
 
 from clients import serves
 from harness import HOST, Case, program
@@ -18,20 +19,59 @@ EX_CONFIG = 78
 
 
 class IoUringRefused(Case):
-    """io_uring_setup(2) fails: exit status 78, and a message that says why and what helps."""
+    """io_uring_setup(2) fails: epoll serves, with a warning; who insists on io_uring ends with 78.
+
+    Either message says why, and what helps.
+    """
+
+    def setUp(self):
+        super().setUp()
+        asked = unittest.mock.patch.dict(os.environ, {"PELTON_ENGINE": "auto"})
+        asked.start()
+        self.addCleanup(asked.stop)
 
     def refused(self, number, name, *command):
-        made = self.refuses(*command, prepare=refuse_io_uring(number))
+        made = self.refuses(*command, "--engine", "uring", prepare=refuse_io_uring(number))
         self.assertEqual(made.child.returncode, EX_CONFIG, made.describe())
-        said = made.stderr
+        self.explains(made.stderr, number, name)
+        self.assertFalse(any("listening" in line for line in made.stdout), made.stdout)
+
+    def explains(self, said, number, name):
         self.assertTrue(name in said or os.strerror(number) in said,
                         f"the message does not name {name}: {said}")
         for word in (r"kernel\.io_uring_disabled", r"seccomp", r"memlock"):
             self.assertRegex(said, rf"(?i){word}")
         self.assertRegex(said, r"(?i)sysctl|--security-opt|docker|ulimit|upgrade|allow",
                          "the message names no remedy")
-        self.assertFalse(any("listening" in line for line in made.stdout), made.stdout)
         self.note(re.sub(r"\s+", " ", said.strip())[:300])
+
+    def served(self, server):
+        """It serves on epoll, and warned in one line, however many threads it has."""
+        self.assertEqual(server.engine, "epoll")
+        serves(server.address)
+        server.stop()
+        warnings = [line for line in server.stderr.splitlines() if "[warn]" in line]
+        self.assertEqual(len(warnings), 1, server.stderr)
+        self.assertIn("epoll is used instead of io_uring", warnings[0])
+        self.explains(warnings[0], errno.EPERM, "EPERM")
+
+    def test_echo_serves_on_epoll(self):
+        self.served(self.echo(prepare=refuse_io_uring(errno.EPERM)))
+
+    def test_echo_serves_on_epoll_on_two_threads(self):
+        self.served(self.echo("--threads", "2", prepare=refuse_io_uring(errno.EPERM)))
+
+    def test_proxy_serves_on_epoll(self):
+        upstream = self.echo()
+        self.served(self.proxy(upstream.address, prepare=refuse_io_uring(errno.EPERM)))
+        upstream.stop()
+
+    def test_epoll_can_be_asked_for(self):
+        server = self.echo("--engine", "epoll")
+        self.assertEqual(server.engine, "epoll")
+        serves(server.address)
+        server.stop()
+        self.assertNotIn("[warn]", server.stderr)
 
     def test_eperm_for_echo(self):
         self.refused(errno.EPERM, "EPERM", "pelton-echo", "--listen", f"{HOST}:0")
@@ -99,7 +139,8 @@ class CommandLine(Case):
 
     def test_values_that_make_no_sense(self):
         for option, value in (("--threads", "many"), ("--threads", "-1"), ("--buffers", "x"),
-                              ("--busy-poll", "often"), ("--batch-wait", "long"), ("--limit", "0")):
+                              ("--engine", "kqueue"), ("--batch-wait", "long"),
+                              ("--busy-poll", "often"), ("--limit", "0")):
             with self.subTest(option=option, value=value):
                 self.refuses("pelton-echo", "--listen", f"{HOST}:0", option, value)
 

@@ -138,7 +138,7 @@ TEST_CASE("a thousand pending reads cancelled in one turn all end and lose no by
     return;
   }
   LoopOptions options;
-  options.sq_entries = 8;
+  options.sq_entries = 4;
   options.cq_entries = 16;
   Loop loop(options);
   loop.run_until_complete(cancel_a_thousand());
