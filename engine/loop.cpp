@@ -41,8 +41,12 @@ BufferGroup::Owner make_buffers(Ring& ring, const LoopOptions& options) {
 }  // namespace
 
 Loop::Loop(const LoopOptions& options)
+    : Loop(options,
+           make_uring_ring({.sq_entries = options.sq_entries, .cq_entries = options.cq_entries})) {}
+
+Loop::Loop(const LoopOptions& options, std::unique_ptr<Ring> ring)
     : options_(options),
-      ring_(make_uring_ring({.sq_entries = options.sq_entries, .cq_entries = options.cq_entries})),
+      ring_(std::move(ring)),
       buffers_(make_buffers(*ring_, options)),
       mailbox_(std::make_shared<Mailbox>()),
       thread_(std::this_thread::get_id()),

@@ -103,6 +103,8 @@ class Loop {
   /// Makes the ring and the buffer group.
   /// \throws RingUnavailable  io_uring is refused; what() says by what and how to allow it.
   explicit Loop(const LoopOptions& options = {});
+  /// The same on a ring that exists, made on this thread; its sizes are the ring's own affair.
+  Loop(const LoopOptions& options, std::unique_ptr<Ring> ring);
   ~Loop();
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
