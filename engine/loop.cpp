@@ -9,6 +9,7 @@
 #include <pelton/engine/mailbox.hpp>
 #include <pelton/engine/ring_inline.hpp>
 #include <pelton/engine/signals.hpp>
+#include <pelton/engine/simulation.hpp>
 #include <pelton/engine/sqe.hpp>
 #include <pelton/engine/uring_ring.hpp>
 
@@ -172,6 +173,7 @@ void Loop::cancel(Op& op) noexcept {
   op.cancelling_ = true;
   if (op.state_ == Op::State::queued) return;  // submit_queued() ends it
   if (cancels_.empty() && submit_cancel(op)) return;
+  if (PELTON_CANARY(lost_cancel)) return;
   cancels_.push_back(&op);
 }
 
@@ -314,6 +316,7 @@ void Loop::reap() noexcept {
     const io_uring_cqe& cqe = ring_->peek(index);
     complete(cqe.user_data, cqe.res, cqe.flags);
   }
+  if (PELTON_CANARY(lost_completion) && ring_->ready() > count) ring_->advance(1);
   if (count > 0) ring_->advance(count);
   stats_.completions += count;
 }
@@ -332,7 +335,7 @@ void Loop::complete(std::uint64_t user_data, int res, std::uint32_t flags) noexc
     }
     return;
   }
-  if (!(flags & IORING_CQE_F_MORE)) {
+  if (!(flags & IORING_CQE_F_MORE) && !(PELTON_CANARY(end_judged_by_result) && res > 0)) {
     ops_.remove(*op);
     if (op->cancelling_ && !cancels_.empty()) std::erase(cancels_, op);  // it came too late
     op->state_ = Op::State::idle;

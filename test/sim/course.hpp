@@ -79,18 +79,33 @@ class Course {
     Ref<StreamReaderProtocol> protocol_;
   };
 
+  /// While it lives, the course is not at rest: for coroutines.
+  class Active {
+   public:
+    explicit Active(Course& course) noexcept : count_(course.active_) { ++count_; }
+    ~Active() { --count_; }
+    Active(const Active&) = delete;
+    Active& operator=(const Active&) = delete;
+
+   private:
+    unsigned& count_;
+  };
+
   World& world_;
   Loop& loop_;
   std::vector<std::unique_ptr<Peer>> peers_;
-  bool abrupt_ = false;  ///< the loop is closed with work in progress
+  std::size_t read_most_ = 0;  ///< bytes that one read waits for, whatever the limit
+  bool abrupt_ = false;        ///< the loop is closed with work in progress
 
  private:
   void dial(Peer& peer);
   void check_invariants();
   Task<> checked_sleep(Duration delay);
   [[nodiscard]] bool over() const;
+  [[nodiscard]] bool at_rest() const;
 
   std::vector<const Watched*> watched_;
+  unsigned active_ = 0;
   unsigned pings_ = 0;  ///< posted through the mailbox and not arrived
 };
 

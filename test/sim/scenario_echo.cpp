@@ -36,6 +36,7 @@ class Echo final : public Course {
   }
 
   Task<> serve(StreamReader reader, StreamWriter writer) {
+    const Active active(*this);
     writer.transport().set_write_buffer_limits(high_water_, {});
     const Watched watched(*this, reader, writer);
     for (;;) {

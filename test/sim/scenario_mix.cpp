@@ -36,13 +36,9 @@ class Mix final : public Course {
     std::uint64_t to_write = 0;
   };
   using TalkPtr = std::shared_ptr<Talk>;
-  struct Active {
-    explicit Active(unsigned& its_count) : count(its_count) { ++count; }
-    ~Active() { --count; }
-    unsigned& count;
-  };
 
   void begin() override {
+    read_most_ = 4096;
     const ServerOptions options{.limit = draw_limit()};
     server_.emplace(start_server(
         [this](StreamReader reader, StreamWriter writer) {
@@ -58,7 +54,7 @@ class Mix final : public Course {
   }
   void finish() override { server_->close(); }
   [[nodiscard]] bool settled() const override {
-    return server_->connection_count() == 0 && active_ == 0 && connecting_ == 0;
+    return server_->connection_count() == 0 && connecting_ == 0;
   }
   [[nodiscard]] PeerPlan plan_client(unsigned) override {
     return {.sends = Pattern(1),
@@ -98,7 +94,7 @@ class Mix final : public Course {
   }
 
   Task<> talk(StreamReader reader, StreamWriter writer) {
-    const Active active(active_);
+    const Active active(*this);
     const auto talk = std::make_shared<Talk>(std::move(reader), std::move(writer));
     talk->connection = connection_of(talk->writer);
     if (!talk->connection) co_return;
@@ -251,7 +247,6 @@ class Mix final : public Course {
 
   std::optional<Server> server_;
   std::map<const Connection*, Record> records_;
-  unsigned active_ = 0;
   unsigned connecting_ = 0;
 };
 

@@ -74,6 +74,7 @@ class Relay final : public Course {
   }
 
   Task<> serve(StreamReader reader, StreamWriter writer) {
+    const Active active(*this);
     StreamPair first(std::move(reader), std::move(writer));
     const auto client = connection_of(first.writer);
     std::optional<StreamPair> second;

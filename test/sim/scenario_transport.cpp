@@ -156,6 +156,7 @@ class Transports final : public Course {
 
   /// Does this and that until the connection is over.
   Task<> drive(Ref<CheckedProtocol> protocol, std::uint64_t to_write) {
+    const Active active(*this);
     co_await sleep(Duration::zero());
     if (protocol->transport() && world_.random.chance(700)) {
       protocol->transport()->set_write_buffer_limits(draw_limit(), {});
