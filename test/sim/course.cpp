@@ -25,13 +25,14 @@ Task<> Course::run() {
   if (world_.random.chance(250)) {
     world_.descriptors_most = static_cast<unsigned>(world_.random.between(2, 6));
   }
-  abrupt_ = world_.random.chance(60);
+  abrupt_ = world_.random.chance(150);
   clients(static_cast<unsigned>(world_.random.between(1, 6)));
   const TimePoint calm_at = world_.time() + microseconds(world_.random.scaled(1000, 200'000));
   while (!over() && world_.time() < calm_at) {
     co_await checked_sleep(microseconds(world_.random.between(0, 3000)));
   }
   if (abrupt_) co_return;
+  if (world_.random.chance(300)) finish();
   world_.trace("no more faults");
   world_.calm();
   world_.descriptors_most = 1000;

@@ -39,6 +39,7 @@ namespace pelton::sim {
   KNOB(connect_refused, 200, "a connect is refused")                                      \
   KNOB(connect_timeout, 100, "a connect fails after a while")                             \
   KNOB(peer_resets, 30, "a peer resets its connection")                                   \
+  KNOB(peer_resets_unread, 200, "a peer resets its connection while it has bytes unread") \
   KNOB(peer_closes, 30, "a peer closes before its time")                                  \
   KNOB(peer_half_closes, 50, "a peer ends its stream before its time")                    \
   KNOB(peer_is_slow, 500, "a peer reads little, and late")                                \

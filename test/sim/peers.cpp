@@ -35,7 +35,9 @@ void Peer::act() {
 
 /// \return true if the connection is over by that.
 bool Peer::meets_fault() {
-  if (world_.strikes(Knob::peer_resets)) {
+  const bool has_unread = connection_->unread(Connection::peer) > 0;
+  if (world_.strikes(Knob::peer_resets) ||
+      (has_unread && world_.strikes(Knob::peer_resets_unread))) {
     connection_->reset(Connection::peer);
     return done_ = true;
   }
@@ -94,7 +96,8 @@ void Peer::write() {
 void Peer::end() {
   if (sent_ < plan_.bytes) return;
   const bool even = plan_.closes_when_even && got_.bytes == sent_;
-  if (!half_closed_ && !plan_.closes_when_even) {
+  const bool waits = plan_.ends_last && !saw_end_;
+  if (!half_closed_ && !plan_.closes_when_even && !waits) {
     half_closed_ = true;
     connection_->shut(Connection::peer, false, true);
   }

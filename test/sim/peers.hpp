@@ -21,6 +21,7 @@ struct PeerPlan {
   Pattern expects;
   std::uint64_t bytes = 0;        ///< to send
   bool closes_when_even = false;  ///< closes without a half-close: what echoes come back first
+  bool ends_last = false;         ///< half-closes once it has read the program's end
   std::uint64_t chunk_most = 4096;
 };
 

@@ -60,7 +60,7 @@ class Mix final : public Course {
     return {.sends = Pattern(1),
             .expects = Pattern(2),
             .bytes = world_.random.below(8) == 0 ? 0 : world_.random.scaled(1, 16384),
-            .closes_when_even = false,
+            .ends_last = world_.random.chance(300),
             .chunk_most = world_.random.scaled(1, 8192)};
   }
   void check_undisturbed(const Peer& peer) override {
@@ -171,6 +171,10 @@ class Mix final : public Course {
       }
     }
     take(*talk, data);
+    if (data.empty() && !talk->connection->end_sent_to(Connection::program)) {
+      world_.fail("connection %u: a read found an end that the peer never sent",
+                  talk->connection->id());
+    }
     co_return data.empty();
   }
 

@@ -48,7 +48,7 @@ class Relay final : public Course {
     return {.sends = is_upstream ? back : there,
             .expects = is_upstream ? there : back,
             .bytes = world_.random.below(8) == 0 ? 0 : world_.random.scaled(1, 32768),
-            .closes_when_even = false,
+            .ends_last = !is_upstream && world_.random.chance(300),
             .chunk_most = world_.random.scaled(1, 8192)};
   }
 

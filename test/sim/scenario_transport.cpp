@@ -119,7 +119,7 @@ class Transports final : public Course {
     return {.sends = Pattern(1),
             .expects = Pattern(2),
             .bytes = world_.random.below(8) == 0 ? 0 : world_.random.scaled(1, 16384),
-            .closes_when_even = false,
+            .ends_last = world_.random.chance(300),
             .chunk_most = world_.random.scaled(1, 8192)};
   }
 

@@ -81,7 +81,11 @@ void World::close(int fd) {
   files_[index].reset();
   free_.push_back(index);
   --open_;
-  if (closing->connection) closing->connection->close(Connection::program);
+  if (closing->connection) {
+    // Accepted while its listener was being closed: nobody will serve it.
+    if (!closing->used && !listens()) closing->connection->may_be_killed = true;
+    closing->connection->close(Connection::program);
+  }
   for (const auto& waiting : closing->backlog) {
     waiting->may_be_killed = true;
     waiting->reset(Connection::program);
@@ -95,6 +99,11 @@ std::shared_ptr<Connection> World::connect_pair(std::size_t room_of_program,
   connections_.push_back(std::make_shared<Connection>(*this, id, room_of_program, room_of_peer));
   ++totals.connections;
   return connections_.back();
+}
+
+bool World::listens() const noexcept {
+  return std::ranges::any_of(
+      files_, [](const auto& file) { return file && file->listening && !file->shut; });
 }
 
 std::shared_ptr<File> World::listener(std::uint16_t port) const noexcept {

@@ -31,6 +31,7 @@ struct File {
   int fd = -1;
   std::uint16_t port = 0;
   bool listening = false;
+  bool used = false;  ///< an operation has named it
   bool shut = false;  ///< a listener that was shut down
   std::deque<std::shared_ptr<Connection>> backlog;
   std::shared_ptr<Connection> connection;
@@ -109,6 +110,8 @@ class World {
   }
   /// The listener on this port, or null.
   [[nodiscard]] std::shared_ptr<File> listener(std::uint16_t port) const noexcept;
+  /// True if any is.
+  [[nodiscard]] bool listens() const noexcept;
   /// What answers the program's connects: null refuses.
   std::function<std::shared_ptr<Connection>()> upstream;
   /// What the scenario checks whenever the program enters the ring.
