@@ -155,9 +155,10 @@ void SocketTransport::on_sent(int res) noexcept {
 }
 
 /// True if the last send came upon the error that ended the connection. Having sent some bytes
-/// before, it reported those alone, and the receive then finds an end without an error.
+/// before, it reports those alone, and the receive then finds an end without an error. The ring may
+/// tell of the receive first, while the send is in flight for this side.
 bool SocketTransport::send_broke() const noexcept {
-  if (!send_short_) return false;
+  if (!send_short_ && !send_.in_flight()) return false;
   const std::byte nothing{};
   return ::send(socket_.get(), &nothing, 0, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EAGAIN;
 }
