@@ -26,13 +26,15 @@ Task<> Course::run() {
     world_.descriptors_most = static_cast<unsigned>(world_.random.between(2, 6));
   }
   abrupt_ = world_.random.chance(150);
-  clients(static_cast<unsigned>(world_.random.between(1, 6)));
+  const bool crowd = world_.random.chance(300);
+  const Duration begin_of_clients = microseconds(crowd ? world_.random.scaled(16, 20'000) : 0);
+  clients(static_cast<unsigned>(world_.random.between(1, 6)), begin_of_clients);
+  if (crowd) loop_.create_task(finish_early(begin_of_clients));
   const TimePoint calm_at = world_.time() + microseconds(world_.random.scaled(1000, 200'000));
   while (!over() && world_.time() < calm_at) {
     co_await checked_sleep(microseconds(world_.random.between(0, 3000)));
   }
   if (abrupt_) co_return;
-  if (world_.random.chance(300)) finish();
   world_.trace("no more faults");
   world_.calm();
   world_.descriptors_most = 1000;
@@ -45,6 +47,10 @@ Task<> Course::run() {
   while (!at_rest()) {
     if (world_.time() > deadline + quiet_bound) world_.fail("the program does not come to its end");
     co_await checked_sleep(milliseconds(5));
+  }
+  co_await sleep(milliseconds(20));
+  if (loop_.operations_in_flight() > 1) {  // the mailbox listens to the end
+    world_.fail("%zu operations are still in flight", loop_.operations_in_flight());
   }
 }
 
@@ -72,10 +78,19 @@ Task<> Course::checked_sleep(Duration delay) {
   if (slept > delay + sleep_slack) world_.fail("a sleep ended too late");
 }
 
-void Course::clients(unsigned count) {
+/// Ends the serving just when clients come.
+Task<> Course::finish_early(Duration delay) {
+  co_await sleep(delay + microseconds(world_.random.below(100)));
+  finish();
+}
+
+/// \param crowd_at  Where positive: when all of them come; else they come one by one.
+void Course::clients(unsigned count, Duration crowd_at) {
   for (unsigned number = 0; number < count; ++number) {
     Peer& peer = *peers_.emplace_back(std::make_unique<Peer>(world_, plan_client(number)));
-    world_.after(microseconds(world_.random.scaled(1, 20'000)), [this, &peer] { dial(peer); });
+    Duration delay = microseconds(world_.random.scaled(1, 20'000));
+    if (crowd_at > Duration::zero()) delay = crowd_at + microseconds(world_.random.below(20));
+    world_.after(delay, [this, &peer] { dial(peer); });
   }
 }
 

@@ -61,7 +61,7 @@ class Course {
   [[nodiscard]] std::size_t draw_limit() {
     return static_cast<std::size_t>(world_.random.scaled(32, 16384));
   }
-  void clients(unsigned count);
+  void clients(unsigned count, Duration crowd_at);
 
   /// While it lives, the streams of a connection are checked at each enter.
   class Watched {
@@ -100,6 +100,7 @@ class Course {
  private:
   void dial(Peer& peer);
   void check_invariants();
+  Task<> finish_early(Duration delay);
   Task<> checked_sleep(Duration delay);
   [[nodiscard]] bool over() const;
   [[nodiscard]] bool at_rest() const;

@@ -38,6 +38,7 @@ namespace pelton::sim {
   KNOB(socket_emfile, 100, "socket(2) fails with EMFILE")                                 \
   KNOB(connect_refused, 200, "a connect is refused")                                      \
   KNOB(connect_timeout, 100, "a connect fails after a while")                             \
+  KNOB(connect_hangs, 150, "a connect has no answer for seconds")                         \
   KNOB(peer_resets, 30, "a peer resets its connection")                                   \
   KNOB(peer_resets_unread, 200, "a peer resets its connection while it has bytes unread") \
   KNOB(peer_closes, 30, "a peer closes before its time")                                  \

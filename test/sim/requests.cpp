@@ -250,11 +250,16 @@ void SimRing::proceed_accept(Request& request) {
 
 void SimRing::proceed_connect(Request& request, bool issuing) {
   if (issuing) {
-    const bool times_out = world_.strikes(Knob::connect_timeout);
-    request.moved = times_out ? 1 : 0;
-    request.not_before =
-        world_.time() + nanoseconds(times_out ? world_.random.between(1, 50'000'000)
-                                              : world_.random.scaled(1000, 300'000));
+    nanoseconds delay(world_.random.scaled(1000, 300'000));
+    if (world_.strikes(Knob::connect_timeout)) {
+      request.moved = 1;
+      delay = nanoseconds(world_.random.between(1, 50'000'000));
+    }
+    if (world_.strikes(Knob::connect_hangs)) {
+      request.moved = 1;
+      delay = std::chrono::seconds(5);
+    }
+    request.not_before = world_.time() + delay;
     request.judged = true;
     return;
   }
