@@ -32,6 +32,11 @@ Task<> Course::run() {
   if (crowd) loop_.create_task(finish_early(begin_of_clients));
   const TimePoint calm_at = world_.time() + microseconds(world_.random.scaled(1000, 200'000));
   while (!over() && world_.time() < calm_at) {
+    if (world_.strikes(Knob::program_cancels)) cancel_one();
+    if (world_.strikes(Knob::program_aborts)) {
+      for (const auto& connection : world_.connections()) connection->may_be_killed = true;
+      end_clients();
+    }
     co_await checked_sleep(microseconds(world_.random.between(0, 3000)));
   }
   if (abrupt_) co_return;
@@ -175,6 +180,9 @@ void Course::Watched::check() const {
   }
   const std::size_t piece_most =
       std::max(course_.loop_.buffers().buffer_bytes(), gathered_bytes_most);
+  if (course_.write_most_ > 0 && unsent > limits.high + std::max(course_.write_most_, piece_most)) {
+    world.fail("%zu bytes are unsent, high water is %zu", unsent, limits.high);
+  }
   if (reader_.buffered() > std::max(2 * reader_.limit(), course_.read_most_) + piece_most) {
     world.fail("a reader of limit %zu has %zu bytes", reader_.limit(), reader_.buffered());
   }

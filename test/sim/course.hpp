@@ -40,6 +40,10 @@ class Course {
   virtual void begin() = 0;
   /// Ends what begin() began. Connections may still be open.
   virtual void finish() {}
+  /// Closes or aborts every connection of a server.
+  virtual void end_clients() {}
+  /// Cancels a task, which may break a connection or not.
+  virtual void cancel_one() {}
   /// True once nothing of the program's is left to be waited for, its peers apart.
   [[nodiscard]] virtual bool settled() const = 0;
   /// What a client of this scenario sends, and expects.
@@ -57,6 +61,10 @@ class Course {
   [[nodiscard]] std::shared_ptr<Connection> connection_of(const StreamWriter& writer) const;
   [[nodiscard]] std::size_t draw_window() {
     return static_cast<std::size_t>(world_.random.scaled(64, 16384));
+  }
+  /// A high-water mark: like a limit, or 0.
+  [[nodiscard]] std::size_t draw_high_water() {
+    return world_.random.chance(100) ? 0 : draw_limit();
   }
   [[nodiscard]] std::size_t draw_limit() {
     return static_cast<std::size_t>(world_.random.scaled(32, 16384));
@@ -94,8 +102,9 @@ class Course {
   World& world_;
   Loop& loop_;
   std::vector<std::unique_ptr<Peer>> peers_;
-  std::size_t read_most_ = 0;  ///< bytes that one read waits for, whatever the limit
-  bool abrupt_ = false;        ///< the loop is closed with work in progress
+  std::size_t write_most_ = 0;  ///< bytes that are written before a drain; 0: not checked
+  std::size_t read_most_ = 0;   ///< bytes that one read waits for, whatever the limit
+  bool abrupt_ = false;         ///< the loop is closed with work in progress
 
  private:
   void dial(Peer& peer);

@@ -196,22 +196,28 @@ void store(const Options& options, const StoredSeed& seed, const std::string& te
   file << seed.number << ' ' << seed.scenario << "  # " << text.substr(0, text.find('\n')) << '\n';
 }
 
+/// Says why it failed and how to replay it, and keeps it.
+void report(const Options& options, const PoolOptions& pool, const FailedSeed& failure) {
+  const StoredSeed seed{failure.number, std::string(scenario_of({failure.number, pool.scenario}))};
+  const std::string canary = options.canary.empty() ? "" : " --canary " + options.canary;
+  std::printf("failed: %s\n  replay: pelton-sim --seed %llu --scenario %s --trace%s\n",
+              failure.text.c_str(), static_cast<unsigned long long>(seed.number),
+              seed.scenario.c_str(), canary.c_str());
+  std::fflush(stdout);
+  store(options, seed, failure.text);
+}
+
 /// \return how many failed.
 std::size_t run_range(const Options& options, PoolOptions pool) {
   const auto begin = std::chrono::steady_clock::now();
   Progress progress(pool.count);
   pool.progress = [&](std::uint64_t ended, const Totals& totals) { progress(ended, totals); };
+  pool.on_failure = [&](const FailedSeed& failure) {
+    progress.end();
+    report(options, pool, failure);
+  };
   const PoolResult result = run_pool(pool);
   progress.end();
-  for (const FailedSeed& failure : result.failures) {
-    const StoredSeed seed{failure.number,
-                          std::string(scenario_of({failure.number, pool.scenario}))};
-    const std::string canary = options.canary.empty() ? "" : " --canary " + options.canary;
-    std::printf("failed: %s\n  replay: pelton-sim --seed %llu --scenario %s --trace%s\n",
-                failure.text.c_str(), static_cast<unsigned long long>(seed.number),
-                seed.scenario.c_str(), canary.c_str());
-    store(options, seed, failure.text);
-  }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   std::printf("%llu seeds, %zu failed; %llu completions, %llu faults, %llu connections, %.1f s\n",
               static_cast<unsigned long long>(result.ended), result.failures.size(),

@@ -2,6 +2,7 @@
 #include "sim/pool.hpp"
 
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -78,6 +79,7 @@ Worker start_worker(Board& board, const PoolOptions& options, unsigned place) {
   worker.process = fork();
   if (worker.process < 0 || worker.errors < 0) std::abort();
   if (worker.process == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // whoever ends the parent ends the workers
     dup2(worker.errors, STDERR_FILENO);
     work(board, options, place);
   }
@@ -144,6 +146,7 @@ class Pool {
   void on_failure(unsigned place, int status) {
     ++board_->ended;
     result_.failures.push_back({board_->at[place], text_of(workers_[place], status)});
+    if (options_.on_failure) options_.on_failure(result_.failures.back());
     if (result_.failures.size() >= options_.failures_most) board_->next = options_.count;
   }
 

@@ -24,6 +24,8 @@ struct PoolOptions {
   std::string_view scenario = {};
   unsigned jobs = 1;
   unsigned failures_most = 10;  ///< then the rest is not run
+  /// Called for each seed that failed, at once; may be empty.
+  std::function<void(const FailedSeed& failure)> on_failure = {};
   /// Called now and then with how many seeds have ended; may be empty.
   std::function<void(std::uint64_t ended, const Totals& totals)> progress = {};
 };

@@ -2,6 +2,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include <pelton/engine/op.hpp>
@@ -98,35 +99,42 @@ void SimRing::receive_pieces(Request& request) {
   }
 }
 
+/// Precondition: there is one.
+SimRing::Buffer SimRing::take_buffer() {
+  const io_uring_buf entry = uapi::buffer_entries(table_)[buffer_head_ & (entries_ - 1)];
+  ++buffer_head_;
+  offered_[entry.bid] = false;
+  return {.data = reinterpret_cast<std::byte*>(entry.addr),
+          .size = entry.len,
+          .flags = IORING_CQE_F_BUFFER | std::uint32_t{entry.bid} << IORING_CQE_BUFFER_SHIFT};
+}
+
 /// Fills one buffer. \return false if the receive has ended.
 bool SimRing::receive_piece(Request& request) {
   Connection& connection = *request.file->connection;
   if (connection.unread(Connection::program) == 0) {
-    answer(request, static_cast<int>(connection.receive(Connection::program, nullptr, 0)));
+    const auto res = static_cast<int>(connection.receive(Connection::program, nullptr, 0));
+    const bool takes = res == 0 && buffer_head_ != buffer_seen_;
+    answer(request, res, takes && world_.strikes(Knob::end_takes_buffer) ? take_buffer().flags : 0);
     return false;
   }
   if (buffer_head_ == buffer_seen_) {
     answer(request, -ENOBUFS);
     return false;
   }
-  const io_uring_buf entry = uapi::buffer_entries(table_)[buffer_head_ & (entries_ - 1)];
-  ++buffer_head_;
-  offered_[entry.bid] = false;
-  std::size_t room = entry.len;
+  const Buffer buffer = take_buffer();
+  std::size_t room = buffer.size;
   if (world_.strikes(Knob::short_receive)) room = world_.random.between(1, room);
-  const ssize_t count =
-      connection.receive(Connection::program, reinterpret_cast<std::byte*>(entry.addr), room);
+  const ssize_t count = connection.receive(Connection::program, buffer.data, room);
   request.moved += static_cast<std::size_t>(count);
   const auto total_cap = static_cast<std::uint32_t>(request.sqe.splice_fd_in);
-  const std::uint32_t flags = IORING_CQE_F_BUFFER | std::uint32_t{entry.bid}
-                                                        << IORING_CQE_BUFFER_SHIFT;
   const bool ends = queue_full() || (total_cap != 0 && request.moved >= total_cap) ||
                     world_.strikes(Knob::receive_ends);
   if (ends) {
-    answer(request, static_cast<int>(count), flags);
+    answer(request, static_cast<int>(count), buffer.flags);
     return false;
   }
-  post(request.sqe.user_data, static_cast<int>(count), flags | IORING_CQE_F_MORE);
+  post(request.sqe.user_data, static_cast<int>(count), buffer.flags | IORING_CQE_F_MORE);
   return true;
 }
 
@@ -265,6 +273,10 @@ void SimRing::proceed_connect(Request& request, bool issuing) {
   }
   if (!request.judged) return proceed_connect(request, true);
   if (request.moved != 0) return answer(request, -ETIMEDOUT);
+  if (world_.strikes(Knob::connect_fails)) {
+    constexpr std::array errors{EINTR, EAGAIN, ENOMEM, ENETUNREACH, EADDRNOTAVAIL, ECANCELED};
+    return answer(request, -errors[world_.random.below(errors.size())]);
+  }
   if (!world_.upstream || world_.strikes(Knob::connect_refused)) {
     return answer(request, -ECONNREFUSED);
   }
@@ -275,6 +287,9 @@ void SimRing::proceed_connect(Request& request, bool issuing) {
 void SimRing::proceed_read(Request& request) {
   File& file = *request.file;
   if (file.events == 0) return;
+  if (world_.strikes(Knob::wake_up_fails)) {
+    return answer(request, world_.random.chance(500) ? -EINTR : -EAGAIN);
+  }
   if (request.sqe.len < sizeof file.events) return answer(request, -EINVAL);
   std::memcpy(reinterpret_cast<void*>(request.sqe.addr), &file.events, sizeof file.events);
   file.events = 0;

@@ -11,7 +11,8 @@ class Echo final : public Course {
  private:
   void begin() override {
     const ServerOptions options{.limit = draw_limit()};
-    high_water_ = world_.random.chance(500) ? draw_limit() : 64 * 1024;
+    high_water_ = world_.random.chance(500) ? draw_high_water() : 64 * 1024;
+    write_most_ = 1;
     server_.emplace(start_server(
         [this](StreamReader reader, StreamWriter writer) {
           return serve(std::move(reader), std::move(writer));
@@ -19,6 +20,9 @@ class Echo final : public Course {
         bound_socket(), options));
   }
   void finish() override { server_->close(); }
+  void end_clients() override {
+    world_.random.chance(500) ? server_->close_clients() : server_->abort_clients();
+  }
   [[nodiscard]] bool settled() const override { return server_->connection_count() == 0; }
   [[nodiscard]] PeerPlan plan_client(unsigned number) override {
     const Pattern pattern(number);

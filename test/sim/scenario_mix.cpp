@@ -48,14 +48,17 @@ class Mix final : public Course {
     world_.upstream = [this] { return accept_upstream(plan_client(0)); };
     const auto count = world_.random.below(4);
     for (std::uint64_t number = 0; number < count; ++number) {
-      ++connecting_;
-      loop_.create_task(connect_and_talk());
+      own_.push_back(loop_.create_task(connect_and_talk(std::make_unique<Active>(*this))));
     }
   }
   void finish() override { server_->close(); }
-  [[nodiscard]] bool settled() const override {
-    return server_->connection_count() == 0 && connecting_ == 0;
+  void cancel_one() override {
+    if (!own_.empty()) own_[world_.random.below(own_.size())].cancel();
   }
+  void end_clients() override {
+    world_.random.chance(500) ? server_->close_clients() : server_->abort_clients();
+  }
+  [[nodiscard]] bool settled() const override { return server_->connection_count() == 0; }
   [[nodiscard]] PeerPlan plan_client(unsigned) override {
     return {.sends = Pattern(1),
             .expects = Pattern(2),
@@ -78,18 +81,15 @@ class Mix final : public Course {
     }
   }
 
-  Task<> connect_and_talk() {
+  /// \param active  From before it begins.
+  Task<> connect_and_talk([[maybe_unused]] std::unique_ptr<Active> active) {
     std::optional<StreamPair> streams;
     co_await sleep(microseconds(world_.random.scaled(1, 20'000)));
     try {
       const ConnectOptions options{.limit = draw_limit()};
       streams.emplace(co_await open_connection("127.0.0.1", upstream_port, options));
     } catch (const OSError&) {  // refused, as the knobs have it
-    } catch (...) {
-      --connecting_;
-      throw;
     }
-    --connecting_;
     if (streams) co_await talk(std::move(streams->reader), std::move(streams->writer));
   }
 
@@ -100,21 +100,26 @@ class Mix final : public Course {
     if (!talk->connection) co_return;
     talk->record = &records_[talk->connection.get()];
     talk->to_write = world_.random.below(8) == 0 ? 0 : world_.random.scaled(1, 16384);
-    talk->writer.transport().set_write_buffer_limits(draw_limit(), {});
+    talk->writer.transport().set_write_buffer_limits(draw_high_water(), {});
     const Watched watched(*this, talk->reader, talk->writer);
     const TaskHandle<> writing = loop_.create_task(write_all(talk));
-    co_await read_all(talk);
-    co_await writing;
-    talk->writer.close();
     try {
+      co_await read_all(talk);
+      co_await writing;
+      talk->writer.close();
       co_await talk->writer.wait_closed();
     } catch (const OSError&) {
       expect_killed(*talk, "wait_closed() raised");
+    } catch (const Cancelled&) {
+      talk->connection->may_be_killed = true;
+      writing.cancel();
+      talk->writer.close();
+      throw;
     }
   }
 
   void expect_killed(const Talk& talk, const char* what) {
-    if (talk.connection->killed_by_peer) return;
+    if (talk.connection->killed_by_peer || talk.connection->may_be_killed) return;
     world_.fail("connection %u: %s, and nothing had disturbed it", talk.connection->id(), what);
   }
 
@@ -171,7 +176,9 @@ class Mix final : public Course {
       }
     }
     take(*talk, data);
-    if (data.empty() && !talk->connection->end_sent_to(Connection::program)) {
+    const bool may_end =
+        talk->connection->end_sent_to(Connection::program) || talk->connection->may_be_killed;
+    if (data.empty() && !may_end) {
       world_.fail("connection %u: a read found an end that the peer never sent",
                   talk->connection->id());
     }
@@ -251,7 +258,7 @@ class Mix final : public Course {
 
   std::optional<Server> server_;
   std::map<const Connection*, Record> records_;
-  unsigned connecting_ = 0;
+  std::vector<TaskHandle<>> own_;  ///< that connect
 };
 
 }  // namespace

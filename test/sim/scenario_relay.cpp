@@ -12,8 +12,8 @@ class Relay final : public Course {
 
   void check() override {
     for (const Pair& pair : pairs_) {  // what breaks one breaks the other
-      if (pair.client->killed_by_peer) pair.upstream->may_be_killed = true;
-      if (pair.upstream->killed_by_peer) pair.client->may_be_killed = true;
+      if (is_broken(*pair.client)) pair.upstream->may_be_killed = true;
+      if (is_broken(*pair.upstream)) pair.client->may_be_killed = true;
     }
     for (const auto& connection : world_.connections()) {
       if (!is_paired(*connection)) connection->may_be_killed = true;
@@ -29,6 +29,7 @@ class Relay final : public Course {
 
   void begin() override {
     limit_ = draw_limit();
+    write_most_ = 1;
     const ServerOptions options{.limit = limit_};
     server_.emplace(start_server(
         [this](StreamReader reader, StreamWriter writer) {
@@ -38,6 +39,9 @@ class Relay final : public Course {
     world_.upstream = [this] { return accept_upstream(plan(upstreams_++, true)); };
   }
   void finish() override { server_->close(); }
+  void end_clients() override {
+    world_.random.chance(500) ? server_->close_clients() : server_->abort_clients();
+  }
   [[nodiscard]] bool settled() const override { return server_->connection_count() == 0; }
   [[nodiscard]] PeerPlan plan_client(unsigned number) override { return plan(number, false); }
 
@@ -52,6 +56,9 @@ class Relay final : public Course {
             .chunk_most = world_.random.scaled(1, 8192)};
   }
 
+  [[nodiscard]] static bool is_broken(const Connection& connection) noexcept {
+    return connection.killed_by_peer || connection.may_be_killed;
+  }
   [[nodiscard]] const Pair* pair_of(const Connection& connection) const {
     for (const Pair& pair : pairs_) {
       if (pair.client.get() == &connection || pair.upstream.get() == &connection) return &pair;
@@ -95,22 +102,36 @@ class Relay final : public Course {
     }
     const auto upstream = connection_of(second->writer);
     if (client && upstream) pairs_.push_back({client, upstream});
+    const Watched watched_first(*this, first.reader, first.writer);
+    const Watched watched_second(*this, second->reader, second->writer);
     if (world_.random.chance(500)) {
       co_await relay_unobserved(std::move(first), std::move(*second));
-    } else {
-      const RelayResult result = co_await relay(std::move(first), std::move(*second));
-      const bool disturbed =
-          !client || !upstream || client->killed_by_peer || upstream->killed_by_peer;
+      co_return;
+    }
+    const TaskHandle<RelayResult> carrying =
+        loop_.create_task(relay(std::move(first), std::move(*second)));
+    carryings_.push_back(carrying);
+    try {
+      const RelayResult result = co_await carrying;
+      const bool disturbed = !client || !upstream || is_broken(*client) || is_broken(*upstream);
       if (!disturbed && (result.error_first || result.error_second)) {
         world_.fail("an undisturbed relay ended with an error");
       }
+    } catch (const Cancelled&) {
+      if (client) client->may_be_killed = true;
+      if (upstream) upstream->may_be_killed = true;
     }
+  }
+
+  void cancel_one() override {
+    if (!carryings_.empty()) carryings_[world_.random.below(carryings_.size())].cancel();
   }
 
   std::size_t limit_ = 0;
   unsigned upstreams_ = 0;
   std::optional<Server> server_;
   std::vector<Pair> pairs_;
+  std::vector<TaskHandle<RelayResult>> carryings_;
 };
 
 }  // namespace

@@ -159,7 +159,7 @@ class Transports final : public Course {
     const Active active(*this);
     co_await sleep(Duration::zero());
     if (protocol->transport() && world_.random.chance(700)) {
-      protocol->transport()->set_write_buffer_limits(draw_limit(), {});
+      protocol->transport()->set_write_buffer_limits(draw_high_water(), {});
     }
     while (!protocol->lost()) {
       if (protocol->transport()) act(*protocol, to_write);

@@ -86,6 +86,7 @@ int SimRing::wait(unsigned min_complete, TimePoint deadline, TimePoint gather_un
     const bool gathered = world_.time() >= gather_until;
     if (ready() >= (gathered ? std::min(min_complete, 1U) : min_complete)) return 0;
     if (world_.strikes(Knob::enter_eintr)) return -EINTR;
+    if (world_.strikes(Knob::enter_in_vain)) return 0;
     if (world_.time() >= deadline) return -ETIME;
     TimePoint next = std::min({world_.next_event(), next_change(), deadline});
     if (!gathered) next = std::min(next, gather_until);

@@ -63,6 +63,11 @@ class SimRing final : public Ring {
     bool judged = false;           ///< the faults of its beginning were drawn
     Answer answer{};
   };
+  struct Buffer {
+    std::byte* data;
+    std::size_t size;
+    std::uint32_t flags;  ///< of the completion that brings it
+  };
   using RequestPtr = std::unique_ptr<Request>;
 
   // Submission and completion: sim_ring.cpp.
@@ -89,6 +94,7 @@ class SimRing final : public Ring {
   void proceed_receive(Request& request, bool issuing);
   void receive_pieces(Request& request);
   bool receive_piece(Request& request);
+  [[nodiscard]] Buffer take_buffer();
   bool receive_fault(Request& request);
   void proceed_send(Request& request);
   bool send_fault(Request& request);
