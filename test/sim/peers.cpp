@@ -97,7 +97,7 @@ void Peer::end() {
   if (sent_ < plan_.bytes) return;
   const bool even = plan_.closes_when_even && got_.bytes == sent_;
   const bool waits = plan_.ends_last && !saw_end_;
-  if (!half_closed_ && !plan_.closes_when_even && !waits) {
+  if (!half_closed_ && (!plan_.closes_when_even || saw_end_) && !waits) {
     half_closed_ = true;
     connection_->shut(Connection::peer, false, true);
   }

@@ -16,7 +16,7 @@ constexpr std::size_t steps_per_work = 20;  // as few as the kernel runs in one 
 
 RingShape RingShape::draw(Random& random) noexcept {
   RingShape shape;
-  shape.sq_entries = static_cast<unsigned>(1U << random.below(7));
+  shape.sq_entries = 1U << random.below(random.chance(400) ? 2 : 7);
   const auto cq_entries = static_cast<unsigned>(random.scaled(2, 256));
   shape.cq_entries = std::bit_ceil(std::max(cq_entries, shape.sq_entries));
   shape.recv_caps = random.chance(500);
