@@ -59,7 +59,6 @@ ssize_t __real_send(int fd, const void* data, size_t size, int flags);
 int __real_eventfd(unsigned count, int flags);
 ssize_t __real_write(int fd, const void* data, size_t size);
 int __real_nanosleep(const timespec* time, timespec* left);
-TimePoint __real__ZNSt6chrono3_V212steady_clock3nowEv();
 
 int __wrap_socket(int family, int type, int protocol) {
   World* const world = World::current;
@@ -167,11 +166,14 @@ int __wrap_nanosleep(const timespec* time, timespec* left) {
   return 0;
 }
 
-/// std::chrono::steady_clock::now()
-TimePoint __wrap__ZNSt6chrono3_V212steady_clock3nowEv() {
-  World* const world = World::current;
-  return world ? world->now() : __real__ZNSt6chrono3_V212steady_clock3nowEv();
-}
-
 }  // extern "C"
+
+// std::chrono::steady_clock::now()
+TimePoint real_now() __asm__("__real__ZNSt6chrono3_V212steady_clock3nowEv");
+TimePoint wrapped_now() __asm__("__wrap__ZNSt6chrono3_V212steady_clock3nowEv");
+
+TimePoint wrapped_now() {
+  World* const world = World::current;
+  return world ? world->now() : real_now();
+}
 // NOLINTEND(bugprone-reserved-identifier)
