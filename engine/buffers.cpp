@@ -8,6 +8,7 @@
 #include <new>
 
 #include <pelton/engine/ring.hpp>
+#include <pelton/engine/simulation.hpp>
 #include <pelton/engine/uapi.hpp>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -145,6 +146,7 @@ void BufferGroup::commit() noexcept {
 }
 
 unsigned BufferGroup::wake_parked() noexcept {
+  if (PELTON_CANARY(parked_for_ever)) return 0;
   unsigned woken = 0;
   while (woken < available_ && !parked_.empty()) {
     parked_.pop_front()->on_buffers_available();

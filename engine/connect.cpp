@@ -1,6 +1,7 @@
 // The record of a connect in flight. See connect.hpp.
 #include <pelton/engine/connect.hpp>
 
+#include <pelton/engine/simulation.hpp>
 #include <pelton/engine/sqe.hpp>
 
 namespace pelton {
@@ -37,6 +38,7 @@ class Connector final : public RefCounted, public LoopResource {
   }
   static void complete(Op& op, int res, std::uint32_t) noexcept {
     auto& self = op.owner<Connector>();
+    if (PELTON_CANARY(leaked_connect) && !self.waiter_) static_cast<void>(self.socket_.release());
     self.error_ = -res;
     self.unlink();
     if (WaitCell* waiter = std::exchange(self.waiter_, nullptr)) waiter->wake();

@@ -10,7 +10,7 @@
 namespace pelton::detail {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(PELTON_SIMULATION)
 constexpr bool recycle = false;
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)

@@ -3,6 +3,7 @@
 
 #include <sys/socket.h>
 
+#include <pelton/engine/simulation.hpp>
 #include <pelton/engine/sqe.hpp>
 
 namespace pelton {
@@ -67,6 +68,8 @@ void Listener::complete(Op& op, int res, std::uint32_t) noexcept {
   self.drop_ref();
   if (self.closing_) {
     self.socket_.reset();
+  } else if (PELTON_CANARY(missing_accept_rearm) && res >= 0) {
+    return;
   } else if (!self.DescriptorWaiter::linked() && !self.armed()) {
     self.arm();
   }
@@ -76,6 +79,7 @@ void Listener::on_result(int res) noexcept {
   if (res < 0) return on_error(-res);
   OwnedFd connection(res);
   ++loop_.stats().accepted;
+  if (PELTON_CANARY(leaked_descriptor) && closing_) static_cast<void>(connection.release());
   if (!closing_) on_accept_(std::move(connection));
 }
 

@@ -10,6 +10,7 @@
 #include <pelton/engine/ring_choice.hpp>
 #include <pelton/engine/ring_inline.hpp>
 #include <pelton/engine/signals.hpp>
+#include <pelton/engine/simulation.hpp>
 #include <pelton/engine/sqe.hpp>
 #include <pelton/engine/uring_ring.hpp>
 
@@ -49,8 +50,11 @@ BufferGroup::Owner make_buffers(std::unique_ptr<Ring>& ring, const LoopOptions& 
 }  // namespace
 
 Loop::Loop(const LoopOptions& options)
+    : Loop(options, make_ring(options.engine, ring_options(options))) {}
+
+Loop::Loop(const LoopOptions& options, std::unique_ptr<Ring> ring)
     : options_(options),
-      ring_(make_ring(options.engine, ring_options(options))),
+      ring_(std::move(ring)),
       buffers_(make_buffers(ring_, options)),
       mailbox_(std::make_shared<Mailbox>()),
       thread_(std::this_thread::get_id()),
@@ -178,6 +182,7 @@ void Loop::cancel(Op& op) noexcept {
   op.cancelling_ = true;
   if (op.state_ == Op::State::queued) return;  // submit_queued() ends it
   if (cancels_.empty() && submit_cancel(op)) return;
+  if (PELTON_CANARY(lost_cancel)) return;
   cancels_.push_back(&op);
 }
 
@@ -340,6 +345,7 @@ void Loop::reap() noexcept {
     const io_uring_cqe& cqe = ring_->peek(index);
     complete(cqe.user_data, cqe.res, cqe.flags);
   }
+  if (PELTON_CANARY(lost_completion) && ring_->ready() > count) ring_->advance(1);
   if (count > 0) ring_->advance(count);
   stats_.completions += count;
 }
@@ -358,7 +364,7 @@ void Loop::complete(std::uint64_t user_data, int res, std::uint32_t flags) noexc
     }
     return;
   }
-  if (!(flags & IORING_CQE_F_MORE)) {
+  if (!(flags & IORING_CQE_F_MORE) && !(PELTON_CANARY(end_judged_by_result) && res > 0)) {
     ops_.remove(*op);
     if (op->cancelling_ && !cancels_.empty()) std::erase(cancels_, op);  // it came too late
     op->state_ = Op::State::idle;

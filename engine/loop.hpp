@@ -105,6 +105,8 @@ class Loop {
   /// \throws RingUnavailable  io_uring was asked for by name and is refused; what() says by what
   ///     and how to allow it.
   explicit Loop(const LoopOptions& options = {});
+  /// The same on a ring that exists, made on this thread; its sizes are the ring's own affair.
+  Loop(const LoopOptions& options, std::unique_ptr<Ring> ring);
   ~Loop();
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <pelton/engine/loop.hpp>
+#include <pelton/engine/simulation.hpp>
 #include <pelton/engine/sqe.hpp>
 
 namespace pelton {
@@ -52,6 +53,7 @@ void Mailbox::complete(Op& op, int, std::uint32_t) noexcept {
   auto& self = op.owner<Mailbox>();
   if (op.cancelling()) return;
   self.deliver();
+  if (PELTON_CANARY(lost_wake_up)) return;
   self.loop_->start(op);
 }
 

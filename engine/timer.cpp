@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include <pelton/engine/simulation.hpp>
+
 namespace pelton {
 
 void Timer::disarm() noexcept {
@@ -41,6 +43,7 @@ void TimerHeap::remove(Timer& timer) noexcept {
   if (last == &timer) return;
   place(index, last);
   sift_up(index);
+  if (PELTON_CANARY(unordered_timers)) return;
   sift_down(last->index_);
 }
 

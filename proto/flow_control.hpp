@@ -10,6 +10,7 @@
 #include <string>
 
 #include <pelton/engine/error.hpp>
+#include <pelton/engine/simulation.hpp>
 
 namespace pelton {
 
@@ -41,7 +42,8 @@ class WriteFlow {
   }
   /// The buffer shrank to `size` bytes. \return true if the protocol may resume now.
   [[nodiscard]] bool shrank(std::size_t size) noexcept {
-    if (!paused_ || size > low_) return false;
+    if (!paused_ || (size > low_ && !PELTON_CANARY(drain_early))) return false;
+    if (PELTON_CANARY(drain_late) && size > low_ / 2) return false;
     paused_ = false;
     return true;
   }

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include <pelton/engine/log.hpp>
+#include <pelton/engine/simulation.hpp>
 #include <pelton/engine/sqe.hpp>
 #include <pelton/proto/socket_splice.hpp>
 #include <pelton/proto/socket_transport.hpp>
@@ -75,7 +76,9 @@ void SocketTransport::set_write_buffer_limits(std::optional<std::size_t> high,
 
 /// Everything that the turn wrote leaves in one send.
 void SocketTransport::on_end_of_turn() noexcept {
-  if (send_.in_flight() || send_rests_ || queue_.empty() || dropping_) return;
+  if ((send_.in_flight() && !PELTON_CANARY(send_overlap)) || send_rests_ || queue_.empty() ||
+      dropping_)
+    return;
   ++loop_.stats().send_submitted;
   loop_.start(send_);
 }
@@ -137,22 +140,25 @@ void SocketTransport::on_sent(int res) noexcept {
       if (res < 0) return force_close(Failure(errno_code(-res)));
       loop_.stats().bytes_sent += static_cast<std::uint64_t>(res);
       send_short_ = static_cast<std::size_t>(res) < sending_bytes_;
-      queue_.drop(static_cast<std::size_t>(res));
+      queue_.drop(PELTON_CANARY(short_send_ignored) ? sending_bytes_
+                                                    : static_cast<std::size_t>(res));
   }
   if (flow_.shrank(queue_.size())) {
     call_protocol([](Protocol& protocol) { protocol.resume_writing(); });
   }
   if (!queue_.empty()) {
+    if (PELTON_CANARY(missing_send_rearm) && send_short_) return;
     loop_.at_end_of_turn(*this);
-  } else if (eof_requested_ && !closing_) {
+  } else if (eof_requested_ && !closing_ && !PELTON_CANARY(lost_half_close)) {
     static_cast<void>(shutdown_socket(socket_.get(), SHUT_WR));
   }
 }
 
 /// True if the last send came upon the error that ended the connection. Having sent some bytes
-/// before, it reported those alone, and the receive then finds an end without an error.
+/// before, it reports those alone, and the receive then finds an end without an error. The ring may
+/// tell of the receive first, while the send is in flight for this side.
 bool SocketTransport::send_broke() const noexcept {
-  if (!send_short_) return false;
+  if (!send_short_ && !send_.in_flight()) return false;
   const std::byte nothing{};
   return ::send(socket_.get(), &nothing, 0, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EAGAIN;
 }
@@ -160,7 +166,9 @@ bool SocketTransport::send_broke() const noexcept {
 void SocketTransport::write_eof() {
   if (closing_ || eof_requested_) return;
   eof_requested_ = true;
-  if (queue_.empty()) static_cast<void>(shutdown_socket(socket_.get(), SHUT_WR));
+  if (queue_.empty() || PELTON_CANARY(early_half_close)) {
+    static_cast<void>(shutdown_socket(socket_.get(), SHUT_WR));
+  }
 }
 
 }  // namespace pelton

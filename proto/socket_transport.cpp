@@ -6,6 +6,7 @@
 
 #include <pelton/engine/log.hpp>
 #include <pelton/engine/ring.hpp>
+#include <pelton/engine/simulation.hpp>
 #include <pelton/engine/sqe.hpp>
 #include <pelton/proto/socket_splice.hpp>
 
@@ -116,7 +117,7 @@ void SocketTransport::complete_receive(Op& op, int res, std::uint32_t flags) noe
   const Ref<SocketTransport> keep(&self);
   const bool ended = !op.in_flight();
   // The result first, the flags second: a final completion may carry data.
-  if (flags & IORING_CQE_F_BUFFER) {
+  if (flags & IORING_CQE_F_BUFFER || PELTON_CANARY(double_recycle)) {
     const std::size_t size = res > 0 ? static_cast<std::size_t>(res) : 0;
     Lease lease = self.loop_.buffers().take(flags >> IORING_CQE_BUFFER_SHIFT, size);
     if (size > 0) self.on_received(std::move(lease).into_bytes());
@@ -127,6 +128,7 @@ void SocketTransport::complete_receive(Op& op, int res, std::uint32_t flags) noe
     self.on_receive_error(-res);
   }
   if (!ended) return;
+  if (PELTON_CANARY(missing_receive_rearm) && res > 0) return;
   if (self.closing_) {
     self.proceed_closing();
   } else {
@@ -137,13 +139,17 @@ void SocketTransport::complete_receive(Op& op, int res, std::uint32_t flags) noe
 
 void SocketTransport::on_received(Bytes data) noexcept {
   loop_.stats().bytes_received += data.size();
+  if (PELTON_CANARY(leaked_buffer) && closing_) new Bytes(data);
   if (closing_) return;
   if (loop_.buffers().under_pressure()) {
     loop_.stats().copied_under_pressure += data.size();
     loop_.report_buffer_pressure();
     data = Bytes::copy(data.span());
   }
-  if (paused_ || held_) {
+  bool holds = paused_ || held_;
+  if (PELTON_CANARY(pause_ignored)) holds = false;
+  if (PELTON_CANARY(held_overtaken)) holds = paused_;
+  if (holds) {
     hold(std::move(data));
   } else {
     call_protocol([&](Protocol& protocol) { protocol.data_received(std::move(data)); });
@@ -175,10 +181,11 @@ void SocketTransport::on_receive_error(int error) noexcept {
 
 void SocketTransport::on_peer_end() noexcept {
   if (peer_ended_ || closing_) return;
-  if (send_broke()) return force_close(Failure(errno_code(ECONNRESET)));  // no end, but a reset
+  if (!PELTON_CANARY(reset_as_end) && send_broke())
+    return force_close(Failure(errno_code(ECONNRESET)));  // no end, but a reset
   peer_ended_ = true;
   if (paused_ || held_) {
-    end_held_ = true;
+    end_held_ = !PELTON_CANARY(lost_end);
     return;
   }
   bool keep_open = false;
@@ -197,6 +204,7 @@ void SocketTransport::pause_reading() noexcept {
 void SocketTransport::resume_reading() noexcept {
   if (closing_ || !paused_) return;
   paused_ = false;
+  if (PELTON_CANARY(held_forgotten) && held_) return;
   if (held_ || end_held_) {
     loop_.schedule(*this);
   } else {
@@ -239,6 +247,7 @@ void SocketTransport::rest(bool SocketTransport::*mark,
 void SocketTransport::close() noexcept {
   if (closing_) return;
   closing_ = true;
+  if (PELTON_CANARY(close_drops_queue)) dropping_ = true;
   if (spliced_) SocketSplice::leave(*this, true);
   if (queue_.empty()) ++writes_after_loss_;
   held_.clear();
@@ -254,7 +263,7 @@ void SocketTransport::force_close(Failure failure) noexcept {
   ++writes_after_loss_;
   held_.clear();
   unpark();
-  if (!send_.in_flight()) queue_.clear();
+  if (!send_.in_flight() || PELTON_CANARY(early_free)) queue_.clear();
   loop_.schedule(*this);
 }
 
@@ -279,6 +288,7 @@ void SocketTransport::proceed_closing() noexcept {
   }
   if (writes_after_loss_ == 0) writes_after_loss_ = 1;  // what is written now comes too late
   end_operations();
+  if (PELTON_CANARY(early_close)) socket_.reset();
   if (receive_.in_flight() || send_.in_flight() || scheduled()) return;
   if (spliced_) return;  // an operation of a splice holds the socket, too, and calls when it ends
   finish();

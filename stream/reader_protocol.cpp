@@ -1,6 +1,8 @@
 // The calls of a transport, and the waits of drain() and wait_closed(). See reader_protocol.hpp.
 #include <pelton/stream/reader_protocol.hpp>
 
+#include <pelton/engine/simulation.hpp>
+
 #include <pelton/stream/server.hpp>
 #include <pelton/stream/writer.hpp>
 
@@ -96,6 +98,7 @@ void StreamReaderProtocol::pause_writing() {
 }
 
 void StreamReaderProtocol::resume_writing() {
+  if (PELTON_CANARY(drain_never)) return;
   writing_paused_ = false;  // it may be so already: the transport had another protocol before
   for_each_of<detail::DrainWait>(
       waiting_, [](detail::DrainWait& wait) { wait.end_with(detail::DrainWait::End::writable); });
