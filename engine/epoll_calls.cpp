@@ -2,6 +2,7 @@
 #include <pelton/engine/epoll_calls.hpp>
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -42,8 +43,7 @@ int receive_pieces(int fd, std::span<iovec> memory, std::uint32_t flags,
 }
 
 bool has_more(int fd) noexcept {
-  char byte = 0;
-  return ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
+  return poll(fd, POLLIN | POLLRDHUP) != 0;  // a peek would take the socket's error
 }
 
 int send(int fd, std::uint64_t address, std::size_t size, std::uint32_t flags) noexcept {
@@ -137,7 +137,12 @@ void make_blocking(int fd) noexcept {
 int family(int fd) noexcept {
   int domain = AF_UNSPEC;
   socklen_t size = sizeof domain;
-  return ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 ? domain : AF_UNSPEC;
+  if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0) return AF_UNSPEC;
+  if (domain != AF_INET && domain != AF_INET6) return domain;
+  int protocol = 0;
+  size = sizeof protocol;
+  const int result = ::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size);
+  return result == 0 && protocol == IPPROTO_TCP ? domain : AF_UNSPEC;
 }
 
 }  // namespace pelton::epoll_calls

@@ -23,7 +23,7 @@ namespace pelton::epoll_calls {
 ///     descriptors of a message.
 [[nodiscard]] int receive_pieces(int fd, std::span<iovec> memory, std::uint32_t flags,
                                  bool& hides_more) noexcept;
-/// False if a receive would wait.
+/// False if a receive would wait. Takes nothing off the socket, its error neither.
 [[nodiscard]] bool has_more(int fd) noexcept;
 [[nodiscard]] int send(int fd, std::uint64_t address, std::size_t size,
                        std::uint32_t flags) noexcept;
@@ -48,7 +48,7 @@ namespace pelton::epoll_calls {
 /// O_NONBLOCK. \return true if it was not set before.
 [[nodiscard]] bool make_nonblocking(int fd) noexcept;
 void make_blocking(int fd) noexcept;
-/// AF_UNSPEC for what is no socket.
+/// AF_UNSPEC for what is no socket, and for internet sockets other than TCP's.
 [[nodiscard]] int family(int fd) noexcept;
 
 }  // namespace pelton::epoll_calls

@@ -203,7 +203,7 @@ class EpollRing final : public Ring {
     try {
       index = operations_.add(operation);
     } catch (const std::bad_alloc&) {
-      finish(operation, -ENOMEM);
+      give_up(operation, -ENOMEM);
       return end(operation);
     }
     settle(index, progress);
@@ -231,9 +231,7 @@ class EpollRing final : public Ring {
   }
 
   void cancel_one(std::uint32_t index) noexcept {
-    const EpollOperation& target = operations_[index];
-    const bool sent = target.done > 0 && target.opcode != IORING_OP_CONNECT;
-    finish(target, sent ? static_cast<int>(target.done) : -ECANCELED);
+    give_up(operations_[index], -ECANCELED);
     drop(index);
   }
 
@@ -332,9 +330,10 @@ class EpollRing final : public Ring {
     return more;
   }
 
-  /// What was sent, or the error if it was nothing.
-  Progress end_of_send(const EpollOperation& operation, int error) noexcept {
-    return finish(operation, operation.done > 0 ? static_cast<int>(operation.done) : error);
+  /// Ends with what a send has sent, or with the error if that is nothing.
+  Progress give_up(const EpollOperation& operation, int error) noexcept {
+    const bool sent = operation.done > 0 && operation.opcode != IORING_OP_CONNECT;
+    return finish(operation, sent ? static_cast<int>(operation.done) : error);
   }
 
   Progress send(EpollOperation& operation) noexcept {
@@ -343,10 +342,10 @@ class EpollRing final : public Ring {
                                     operation.size - operation.done, operation.flags);
       if (count == -EAGAIN) return Progress::waiting;
       if (count == -EINTR) continue;
-      if (count < 0) return end_of_send(operation, count);
+      if (count < 0) return give_up(operation, count);
       operation.done += static_cast<unsigned>(count);
-      if (operation.done >= operation.size) return end_of_send(operation, 0);
-      if (!(operation.flags & MSG_WAITALL)) return end_of_send(operation, 0);
+      if (operation.done >= operation.size) return give_up(operation, 0);
+      if (!(operation.flags & MSG_WAITALL)) return give_up(operation, 0);
     }
     return Progress::more;
   }
@@ -358,10 +357,10 @@ class EpollRing final : public Ring {
       const int count = calls::send_rest(operation.fd, message, operation.done, operation.flags);
       if (count == -EAGAIN) return Progress::waiting;
       if (count == -EINTR) continue;
-      if (count < 0) return end_of_send(operation, count);
+      if (count < 0) return give_up(operation, count);
       operation.done += static_cast<unsigned>(count);
-      if (operation.done >= size) return end_of_send(operation, 0);
-      if (!(operation.flags & MSG_WAITALL)) return end_of_send(operation, 0);
+      if (operation.done >= size) return give_up(operation, 0);
+      if (!(operation.flags & MSG_WAITALL)) return give_up(operation, 0);
     }
     return Progress::more;
   }
@@ -405,7 +404,7 @@ class EpollRing final : public Ring {
         return drop(index);
       case Progress::waiting:
         if (const int error = watch(fd, operations_[index].wanted); error != 0) {
-          finish(operations_[index], error);
+          give_up(operations_[index], error);
           drop(index);
         }
         return;

@@ -268,18 +268,22 @@ void Loop::wait_for_completions() {
 /// Submits and waits until a completion or `limit` (negative: no limit). Spins first if that has
 /// been paying; if not, a crowd's completions may be waited for together.
 void Loop::block(Duration limit) {
-  if (!spin_policy_.worth_spinning()) return sleep(limit, wakeup_batch());
-  if (ring_->unsubmitted() > 0) {
-    ++stats_.enters;
-    check_enter(ring_->enter(0, Duration::zero()));
-    if (ring_->ready() > 0) return;
+  unsigned wanted = 1;
+  if (!spin_policy_.worth_spinning()) {
+    wanted = wakeup_batch();
+  } else {
+    if (ring_->unsubmitted() > 0) {
+      ++stats_.enters;
+      check_enter(ring_->enter(0, Duration::zero()));
+      if (ring_->ready() > 0) return;
+    }
+    if (spin(limit)) {
+      ++stats_.enters;
+      return check_enter(ring_->enter(0, Duration::zero()));
+    }
+    if (limit >= Duration::zero()) limit = wait_limit();
   }
-  if (spin(limit)) {
-    ++stats_.enters;
-    return check_enter(ring_->enter(0, Duration::zero()));
-  }
-  if (limit >= Duration::zero()) limit = wait_limit();
-  sleep(limit, 1);
+  sleep(limit, wanted);
 }
 
 /// How many completions a sleep should end with: no more than the next turn takes, or the queue.
@@ -333,7 +337,7 @@ void Loop::check_enter(int result) {
       if (ring_->ready() == 0) std::this_thread::sleep_for(memory_pause);
       return;
     default:
-      throw OSError(errno_code(-result), "io_uring_enter");
+      throw OSError(errno_code(-result), "enter of " + ring_->info().name);
   }
 }
 

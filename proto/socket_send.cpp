@@ -118,6 +118,7 @@ void SocketTransport::complete_send(Op& op, int res, std::uint32_t) noexcept {
     self.queue_.clear();
   } else {
     self.on_sent(res);
+    if (std::exchange(self.end_in_doubt_, false)) self.on_peer_end();
   }
   if (self.closing_) {
     self.proceed_closing();
@@ -154,11 +155,8 @@ void SocketTransport::on_sent(int res) noexcept {
   }
 }
 
-/// True if the last send came upon the error that ended the connection. Having sent some bytes
-/// before, it reports those alone, and the receive then finds an end without an error. The ring may
-/// tell of the receive first, while the send is in flight for this side.
-bool SocketTransport::send_broke() const noexcept {
-  if (!send_short_ && !send_.in_flight()) return false;
+/// True if nothing can be sent any more, which the peer's end of the stream alone does not mean.
+bool SocketTransport::is_broken() const noexcept {
   const std::byte nothing{};
   return ::send(socket_.get(), &nothing, 0, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EAGAIN;
 }

@@ -181,8 +181,13 @@ void SocketTransport::on_receive_error(int error) noexcept {
 
 void SocketTransport::on_peer_end() noexcept {
   if (peer_ended_ || closing_) return;
-  if (!PELTON_CANARY(reset_as_end) && send_broke())
-    return force_close(Failure(errno_code(ECONNRESET)));  // no end, but a reset
+  // A send that comes upon the error of a connection takes it, and the receive finds an end without
+  // one. Having sent some bytes before, or not having completed yet, it has not told so.
+  if (!PELTON_CANARY(reset_as_end) && (send_short_ || send_.in_flight()) && is_broken()) {
+    end_in_doubt_ = send_.in_flight();
+    if (!end_in_doubt_) force_close(Failure(errno_code(ECONNRESET)));
+    return;
+  }
   peer_ended_ = true;
   if (paused_ || held_) {
     end_held_ = !PELTON_CANARY(lost_end);

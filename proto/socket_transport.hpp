@@ -85,7 +85,7 @@ class SocketTransport final : public Transport,
 
   // Receiving.
   [[nodiscard]] bool wants_data() const noexcept {
-    return made_ && !paused_ && !closing_ && !peer_ended_;
+    return made_ && !paused_ && !closing_ && !peer_ended_ && !end_in_doubt_;
   }
   void arm_receive() noexcept;
   void on_received(Bytes data) noexcept;
@@ -103,7 +103,7 @@ class SocketTransport final : public Transport,
   void queue_grew() noexcept;
   void on_end_of_turn() noexcept override;
   void on_sent(int res) noexcept;
-  [[nodiscard]] bool send_broke() const noexcept;
+  [[nodiscard]] bool is_broken() const noexcept;
   void rest(bool SocketTransport::*mark, void (SocketTransport::*retry)() noexcept) noexcept;
 
   // Life and end.
@@ -132,6 +132,7 @@ class SocketTransport final : public Transport,
   bool silent_ : 1 = false;          ///< the loop closes: no more calls to the protocol
   bool peer_ended_ : 1 = false;      ///< a receive returned 0
   bool end_held_ : 1 = false;        ///< peer_ended_ is not told yet, for held data comes first
+  bool end_in_doubt_ : 1 = false;    ///< a receive returned 0: the send in flight tells if by reset
   bool shut_ : 1 = false;            ///< shutdown(2) was called for both directions
   bool ended_ : 1 = false;
   bool parked_ : 1 = false;   ///< linked among those who wait for buffers

@@ -20,6 +20,7 @@ ServerCore::~ServerCore() { close(); }
 void ServerCore::add_socket(OwnedFd socket) {
   // Connections inherit this from their listener: no call per connection. It fails on unix.
   static_cast<void>(set_no_delay(socket.get()));
+  static_cast<void>(set_nonblocking(socket.get()));  // one that was handed over, as asyncio does
   if (options_.keep_alive) static_cast<void>(set_keep_alive(socket.get()));
   listeners_.push_back(make_ref<Listener>(
       loop_, std::move(socket), [this](OwnedFd connection) { on_accept(std::move(connection)); },

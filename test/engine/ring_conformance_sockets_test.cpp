@@ -387,6 +387,25 @@ TEST_CASE("ring: a reset ends a receive with its error") {
       {"-", code(1, ECONNRESET), code(2, EPIPE)});
 }
 
+TEST_CASE("ring: a reset is told also where the data before it took the last buffer") {
+  agree(
+      [](Stage& stage) {
+        stage.offer_buffers(1);
+        TcpListener listener;
+        StreamEnds ends = listener.connection();
+        stage.receive(1, ends.ours.get());
+        stage.hear_now();
+        ends.send("data");
+        reset(ends.theirs);
+        stage.hear(2);
+        if (stage.trace.back() != code(1, ENOBUFS)) return;  // a ring may look for more at once
+        stage.trace.pop_back();
+        stage.receive(1, ends.ours.get());
+        stage.hear(1);
+      },
+      {"-", "1:4+[data]", code(1, ECONNRESET)});
+}
+
 TEST_CASE("ring: what follows urgent data is received without more being sent") {
   agree(
       [](Stage& stage) {
