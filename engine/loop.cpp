@@ -47,6 +47,10 @@ BufferGroup::Owner make_buffers(std::unique_ptr<Ring>& ring, const LoopOptions& 
   return make_buffers(ring, options);
 }
 
+[[noreturn, gnu::noinline]] void fail_enter(int result, const Ring& ring) {
+  throw OSError(errno_code(-result), "enter of " + ring.info().name);
+}
+
 }  // namespace
 
 Loop::Loop(const LoopOptions& options)
@@ -324,8 +328,8 @@ bool Loop::spin(Duration limit) noexcept {
 
 /// The table of what an enter may answer. What loses nothing is counted and tried again.
 void Loop::check_enter(int result) {
+  if (result == 0) return;
   switch (-result) {
-    case 0:
     case ETIME:
     case EINTR:
       return;
@@ -337,7 +341,7 @@ void Loop::check_enter(int result) {
       if (ring_->ready() == 0) std::this_thread::sleep_for(memory_pause);
       return;
     default:
-      throw OSError(errno_code(-result), "enter of " + ring_->info().name);
+      fail_enter(result, *ring_);
   }
 }
 

@@ -118,7 +118,10 @@ void SocketTransport::complete_send(Op& op, int res, std::uint32_t) noexcept {
     self.queue_.clear();
   } else {
     self.on_sent(res);
-    if (std::exchange(self.end_in_doubt_, false)) self.on_peer_end();
+    if (self.end_in_doubt_) {
+      self.end_in_doubt_ = false;
+      self.on_peer_end();
+    }
   }
   if (self.closing_) {
     self.proceed_closing();
