@@ -9,10 +9,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include <pelton/engine/socket.hpp>
@@ -124,6 +126,17 @@ inline void reset_connection(OwnedFd& fd) {
   if (DIR* directory = opendir("/proc/self/fd")) {
     while (readdir(directory)) ++count;
     closedir(directory);
+  }
+  return count;
+}
+
+/// The same once it is `expected`, or after a while: a thread of an earlier test may have a file
+/// open for a moment.
+[[nodiscard]] inline int open_descriptors_at_rest(int expected) {
+  int count = open_descriptors();
+  for (int round = 0; round < 2000 && count != expected; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    count = open_descriptors();
   }
   return count;
 }
