@@ -135,7 +135,7 @@ std::shared_ptr<Connection> Course::connection_of(const StreamWriter& writer) co
 
 void Course::check() {
   if (abrupt_) {  // closing the loop resets what is in progress
-    for (const auto& connection : world_.connections()) connection->may_be_killed = true;
+    world_.ends_abruptly = true;
     return;
   }
   for (const auto& peer : peers_) {

@@ -101,7 +101,8 @@ class World {
   [[nodiscard]] std::size_t open_files() const noexcept { return open_; }
   [[nodiscard]] static bool is_simulated(int fd) noexcept { return fd >= fd_base; }
   unsigned descriptors_most = 1000;
-  bool lowest_first = true;  ///< else the one closed last
+  bool ends_abruptly = false;  ///< the loop closes amid all: that resets also who comes meanwhile
+  bool lowest_first = true;    ///< else the one closed last
 
   // --- Connections ---
   std::shared_ptr<Connection> connect_pair(std::size_t room_of_program, std::size_t room_of_peer);
