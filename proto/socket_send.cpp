@@ -76,9 +76,8 @@ void SocketTransport::set_write_buffer_limits(std::optional<std::size_t> high,
 
 /// Everything that the turn wrote leaves in one send.
 void SocketTransport::on_end_of_turn() noexcept {
-  if ((send_.in_flight() && !PELTON_CANARY(send_overlap)) || send_rests_ || queue_.empty() ||
-      dropping_)
-    return;
+  const bool sending = send_.in_flight() && !PELTON_CANARY(send_overlap);
+  if (sending || send_rests_ || queue_.empty() || dropping_) return;
   ++loop_.stats().send_submitted;
   loop_.start(send_);
 }

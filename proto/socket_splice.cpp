@@ -271,6 +271,7 @@ void SocketSplice::on_timer() noexcept {
   switch (limit_) {
     case Limit::turn:
       --budget.waiting;
+      limit_ = Limit::source;
       return budget_spent(from_->loop_.stats()) ? wait_for_turn(ready_) : move_now(ready_);
     case Limit::shortage:
       return in_pipe_ > 0 && Clock::now() >= give_back_at_ ? give_back() : move(false);
@@ -299,7 +300,7 @@ void SocketSplice::fail(std::error_code code, bool of_destination) noexcept {
 void SocketSplice::end(bool rearm) noexcept {
   if (state_ == State::ended) return;
   state_ = State::ended;
-  if (armed() && limit_ == Limit::turn) --budget.waiting;
+  if (limit_ == Limit::turn) --budget.waiting;  // also where the loop has discarded its timers
   Timer::disarm();
   SocketTransport& from = *from_;
   empty_pipe();
