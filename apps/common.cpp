@@ -326,12 +326,13 @@ void Program::announce() {
   for (const std::string& address : first.addresses()) {
     std::printf(
         "%s listening on %s engine=%s threads=%u busy_poll=%s batch_wait=%s buffers=%ux%zu "
-        "sq=%u cq=%u registered_ring_fd=%s recv_caps=%s\n",
+        "sq=%u cq=%u registered_ring_fd=%s recv_caps=%s restricted=%s\n",
         name_.c_str(), address.c_str(), ring.name.c_str(), config_.threads,
         loop_options_.busy_poll.to_string().c_str(),
         to_string(ring.bounded_batches ? loop_options_.batch_wait : BatchWait::off),
         config_.buffers, config_.buffer_bytes, ring.sq_entries, ring.cq_entries,
-        ring.registered_ring_fd ? "yes" : "no", ring.recv_caps ? "yes" : "no");
+        ring.registered_ring_fd ? "yes" : "no", ring.recv_caps ? "yes" : "no",
+        ring.restricted ? "yes" : "no");
   }
   std::fflush(stdout);
   for (const std::string& refusal : ring.turned_down) log(LogLevel::info, "turned down " + refusal);

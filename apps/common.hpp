@@ -29,6 +29,7 @@ struct ServerConfig {
   std::string engine = "auto";
   std::string busy_poll = "auto";
   std::string batch_wait = "auto";
+  bool restrict_ring = false;
   unsigned buffers = 512;
   std::size_t buffer_bytes = 16 * 1024;
   std::size_t limit = stream_limit_default;

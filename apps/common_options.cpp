@@ -23,6 +23,9 @@ void ServerConfig::add_to(CLI::App& app) {
   app.add_option("--batch-wait", batch_wait,
                  "Let a crowd's requests gather for up to 100 us where that saves CPU: auto or off")
       ->capture_default_str();
+  app.add_flag(
+      "--restrict-ring", restrict_ring,
+      "Let the kernel refuse what the server never asks of its ring, such as opening files");
   app.add_option("--buffers", buffers, "Receive buffers of each thread")
       ->capture_default_str()
       ->check(CLI::Range(1, 32768));
@@ -46,6 +49,7 @@ LoopOptions ServerConfig::loop_options() const {
   options.busy_poll = BusyPoll::parse(busy_poll);
   options.batch_wait = parse_batch_wait(batch_wait);
   options.engine = Engine::parse(engine);
+  options.restrict_ring = restrict_ring;
   options.buffer_count = buffers;
   options.buffer_bytes = buffer_bytes;
   return options;

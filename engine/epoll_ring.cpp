@@ -64,9 +64,11 @@ class EpollRing final : public Ring {
     info_.name = "epoll";
     info_.sq_entries = options.sq_entries;
     info_.cq_entries = options.cq_entries;
-    info_.recv_caps = true;
+    info_.recv_multishot = info_.recv_multishot_unix = info_.recv_caps = true;
+    info_.accept_multishot = true;
     info_.turned_down.emplace_back(
         "bounded_batches: epoll cannot bound the wait for several completions");
+    if (options.restricted) info_.turned_down.emplace_back("restricted: epoll has no ring");
   }
 
   using Ring::enter;
@@ -279,7 +281,7 @@ class EpollRing final : public Ring {
   /// One pass. \param events  Some of them mean that a short receive proves nothing.
   Progress receive(EpollOperation& operation, std::uint32_t events) noexcept {
     EpollBuffers* const buffers = find_buffers(operation.group);
-    if (!buffers || !operation.multishot) return finish(operation, buffers ? -EINVAL : -ENOBUFS);
+    if (!buffers) return finish(operation, -ENOBUFS);
     bool to_the_end = (events & may_hide_more) != 0;
     std::uint32_t pass_left = operation.size;
     bool any = false;

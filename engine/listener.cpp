@@ -3,6 +3,7 @@
 
 #include <sys/socket.h>
 
+#include <pelton/engine/ring.hpp>
 #include <pelton/engine/simulation.hpp>
 #include <pelton/engine/sqe.hpp>
 
@@ -56,7 +57,10 @@ void Listener::close() noexcept {
 }
 
 void Listener::prepare(Op& op, io_uring_sqe& sqe) noexcept {
-  sqe::accept_multishot(sqe, op.owner<Listener>().socket_.get());
+  const auto& self = op.owner<Listener>();
+  const auto accept =
+      self.loop_.ring_info().accept_multishot ? sqe::accept_multishot : sqe::accept_once;
+  accept(sqe, self.socket_.get());
 }
 
 void Listener::complete(Op& op, int res, std::uint32_t) noexcept {

@@ -30,7 +30,9 @@ BufferGroup::Options buffer_options(const LoopOptions& options) noexcept {
 }
 
 RingOptions ring_options(const LoopOptions& options) noexcept {
-  return {.sq_entries = options.sq_entries, .cq_entries = options.cq_entries};
+  return {.sq_entries = options.sq_entries,
+          .cq_entries = options.cq_entries,
+          .restricted = options.restrict_ring};
 }
 
 /// Registers the buffers with `ring`, or with another that takes its place.

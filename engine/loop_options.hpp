@@ -62,6 +62,9 @@ struct LoopOptions {
   BusyPoll busy_poll{};
   BatchWait batch_wait = BatchWait::automatic;
   Engine engine{};
+  /// An io_uring that refuses every operation that pelton does not use, such as opening files: who
+  /// takes the process over does not get them through the ring. epoll has no ring to restrict.
+  bool restrict_ring = false;
 };
 
 /// What a loop did. Every test of the engine's behaviour under stress asserts on these.

@@ -30,6 +30,8 @@ struct RingOptions {
   unsigned cq_entries = 8192;  ///< rounded up, at least sq_entries
   /// How long an ENOMEM is retried before the ring is shrunk or refused, where it could fit.
   std::chrono::milliseconds memory_patience{2000};
+  /// The kernel takes the operations of sqe.hpp and no others, whoever submits them.
+  bool restricted = false;
 };
 
 /// What the ring can do, and why it cannot do the rest.
@@ -38,10 +40,20 @@ struct RingInfo {
   unsigned sq_entries = 0;               ///< submission slots
   unsigned cq_entries = 0;               ///< completion slots
   bool registered_ring_fd = false;       ///< enter skips the fd look-up
+  bool restricted = false;               ///< refuses what pelton does not ask for
   bool taskrun_flag = false;             ///< a spin need not enter the kernel
+  bool recv_multishot = false;           ///< one SQE receives until the end
+  bool recv_multishot_unix = false;      ///< also on unix sockets
   bool recv_caps = false;                ///< multishot receives take byte caps (Linux 6.17)
+  bool accept_multishot = false;         ///< one SQE accepts until it is cancelled
   bool bounded_batches = false;          ///< enter() can bound a wait for several (Linux 6.12)
   std::vector<std::string> turned_down;  ///< "feature: reason", one entry per refusal
+
+  /// Gives up a feature, for good.
+  void turn_down(bool RingInfo::*feature, std::string refusal) {
+    this->*feature = false;
+    turned_down.push_back(std::move(refusal));
+  }
 };
 
 class Ring {
@@ -98,6 +110,10 @@ class Ring {
   virtual void unregister_buffer_ring(std::uint16_t group) noexcept = 0;
 
   [[nodiscard]] const RingInfo& info() const noexcept { return info_; }
+  /// Gives up a feature, as RingInfo::turn_down(). Before the first operation.
+  void turn_down(bool RingInfo::*feature, std::string refusal) {
+    info_.turn_down(feature, std::move(refusal));
+  }
   /// Adds "feature: reason" to RingInfo::turned_down.
   void note_turned_down(std::string refusal) { info_.turned_down.push_back(std::move(refusal)); }
 

@@ -13,6 +13,14 @@
 
 namespace pelton::sqe {
 
+/// The operations below, which a restricted ring takes.
+inline constexpr std::uint8_t operations[] = {
+    IORING_OP_RECV, IORING_OP_SEND,     IORING_OP_SENDMSG, IORING_OP_ACCEPT,
+    IORING_OP_READ, IORING_OP_POLL_ADD, IORING_OP_CONNECT, IORING_OP_ASYNC_CANCEL,
+};
+/// And the flags of an SQE.
+inline constexpr std::uint8_t sqe_flags = IOSQE_BUFFER_SELECT;
+
 inline void set_address(io_uring_sqe& sqe, const void* pointer) noexcept {
   sqe.addr = reinterpret_cast<std::uintptr_t>(pointer);
 }
@@ -28,6 +36,14 @@ inline void recv_multishot(io_uring_sqe& sqe, int fd, std::uint16_t group, std::
   sqe.buf_group = group;
   sqe.len = pass_bytes;
   uapi::set_optlen(sqe, total_bytes);
+}
+
+/// Receive into one buffer of `group`, once: where multishot is not to be trusted.
+inline void recv_once(io_uring_sqe& sqe, int fd, std::uint16_t group) noexcept {
+  sqe.opcode = IORING_OP_RECV;
+  sqe.fd = fd;
+  sqe.flags = IOSQE_BUFFER_SELECT;
+  sqe.buf_group = group;
 }
 
 /// Send of one piece. MSG_WAITALL: the kernel goes on after a short send by itself.
@@ -53,6 +69,13 @@ inline void accept_multishot(io_uring_sqe& sqe, int fd) noexcept {
   sqe.opcode = IORING_OP_ACCEPT;
   sqe.fd = fd;
   sqe.ioprio = IORING_ACCEPT_MULTISHOT;
+  sqe.accept_flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
+}
+
+/// Accept of one connection: where multishot is not to be trusted.
+inline void accept_once(io_uring_sqe& sqe, int fd) noexcept {
+  sqe.opcode = IORING_OP_ACCEPT;
+  sqe.fd = fd;
   sqe.accept_flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
 }
 

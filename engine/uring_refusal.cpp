@@ -47,6 +47,8 @@ const char* errno_name(int value) {
       return "EINVAL";
     case EMFILE:
       return "EMFILE";
+    case EOPNOTSUPP:
+      return "EOPNOTSUPP";
     case ENFILE:
       return "ENFILE";
     default:
@@ -108,6 +110,10 @@ std::string explain_ring_refusal(int errno_value, std::string_view what) {
     case EMFILE:
     case ENFILE:
       text << "\n  remedy: no file descriptor is free: raise RLIMIT_NOFILE (`ulimit -n`)";
+      break;
+    case EOPNOTSUPP:
+      text << "\n  remedy: a kernel without this fault, see `uname -r`; or the epoll engine "
+              "(`--engine epoll`)";
       break;
     default:
       break;

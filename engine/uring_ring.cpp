@@ -4,7 +4,7 @@
 
 #include <liburing.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,11 +12,12 @@
 #include <bit>
 #include <cstdlib>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include <pelton/engine/assert.hpp>
 #include <pelton/engine/ring_inline.hpp>
-#include <pelton/engine/socket.hpp>
+#include <pelton/engine/ring_probe.hpp>
 #include <pelton/engine/sqe.hpp>
 
 namespace pelton {
@@ -41,12 +42,6 @@ void cpu_relax() noexcept {
 #endif
 }
 
-/// What the process-wide probe found; see probe_features().
-struct ProbedFeatures {
-  int error = 0;  ///< why there was no ring to probe with: an errno, negated
-  bool recv_caps = false;
-};
-
 // Orders what a thread did with a ring that is gone before what another does with one that lies at
 // the same address: ThreadSanitizer does not see liburing's mappings come and go.
 std::atomic<unsigned> rings_gone = 0;
@@ -61,11 +56,11 @@ class UringRing final : public Ring {
   }
 
   /// \return 0 or a negated errno.
-  int set_up(unsigned sq_entries, unsigned cq_entries) noexcept {
+  int set_up(const RingOptions& options) noexcept {
     io_uring_params params{};
-    params.flags = setup_flags;
-    params.cq_entries = cq_entries;
-    const int error = io_uring_queue_init_params(sq_entries, &ring_, &params);
+    params.flags = setup_flags | (options.restricted ? IORING_SETUP_R_DISABLED : 0U);
+    params.cq_entries = options.cq_entries;
+    const int error = io_uring_queue_init_params(options.sq_entries, &ring_, &params);
     if (error < 0) return error;
     made_ = true;
     static_cast<void>(rings_gone.load(std::memory_order_acquire));
@@ -73,17 +68,12 @@ class UringRing final : public Ring {
     if ((params.features & required_features) != required_features) return -ENOSYS;
     map_fields(params);
     register_fd();
-    return 0;
+    return options.restricted ? restrict_and_enable() : 0;
   }
 
-  void take_features(const ProbedFeatures& features) {
-    info_.recv_caps = features.recv_caps;
-    if (features.error != 0) {
-      info_.turned_down.push_back("recv_caps: not probed, no ring to probe with: " +
-                                  errno_code(-features.error).message());
-    } else if (!features.recv_caps) {
-      info_.turned_down.emplace_back(
-          "recv_caps: the kernel takes no byte caps on a multishot receive (Linux 6.17 does)");
+  void take_verdict(const ProbeVerdict& verdict) {
+    for (const auto& [feature, text] : verdict.refusals) {
+      if (info_.*feature) info_.turn_down(feature, text);
     }
   }
 
@@ -169,6 +159,8 @@ class UringRing final : public Ring {
     info_.sq_entries = params.sq_entries;
     info_.cq_entries = params.cq_entries;
     info_.taskrun_flag = true;
+    info_.recv_multishot = info_.recv_multishot_unix = info_.accept_multishot = true;
+    info_.recv_caps = true;  // as far as is known before the probe
     info_.bounded_batches = (params.features & uapi::feature_min_timeout) != 0;
     if (!info_.bounded_batches) {
       info_.turned_down.emplace_back(
@@ -185,87 +177,36 @@ class UringRing final : public Ring {
     }
   }
 
+  /// \return 0 or a negated errno.
+  int restrict_and_enable() noexcept {
+    constexpr std::uint8_t registrations[] = {
+        IORING_REGISTER_PBUF_RING, IORING_UNREGISTER_PBUF_RING, IORING_UNREGISTER_RING_FDS};
+    std::array<io_uring_restriction, std::size(sqe::operations) + std::size(registrations) + 1>
+        list{};
+    auto* next = list.data();
+    for (const std::uint8_t operation : sqe::operations) {
+      next->opcode = IORING_RESTRICTION_SQE_OP;
+      (next++)->sqe_op = operation;
+    }
+    for (const std::uint8_t registration : registrations) {
+      next->opcode = IORING_RESTRICTION_REGISTER_OP;
+      (next++)->register_op = registration;
+    }
+    next->opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+    next->sqe_flags = sqe::sqe_flags;
+    const int error = do_register(IORING_REGISTER_RESTRICTIONS, list.data(), list.size());
+    if (error != 0) return error;
+    info_.restricted = true;
+    return do_register(IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+  }
+
+  /// What liburing 2.3 has functions for, but does not export. \return 0 or a negated errno.
+  [[nodiscard]] int do_register(unsigned opcode, const void* argument, unsigned count) noexcept {
+    return syscall(__NR_io_uring_register, ring_.ring_fd, opcode, argument, count) < 0 ? -errno : 0;
+  }
+
   io_uring ring_{};
   bool made_ = false;
-};
-
-/// A socket pair and four small buffers, for probing receives.
-class ReceiveProbe {
- public:
-  static constexpr std::uint16_t group = 0xFFFF;
-
-  explicit ReceiveProbe(UringRing& ring) noexcept : ring_(ring) {
-    auto pair = socket_pair();
-    void* memory = std::aligned_alloc(page_bytes, page_bytes);  // a ring's table is page-aligned
-    table_.reset(static_cast<std::byte*>(memory));
-    if (!pair || !memory) return;
-    here_ = std::move(pair->first);
-    peer_ = std::move(pair->second);
-    std::memset(memory, 0, page_bytes);
-    registered_ = ring_.register_buffer_ring(group, memory, entries).has_value();
-    if (!registered_) return;
-    auto* table = static_cast<io_uring_buf_ring*>(memory);
-    for (unsigned id = 0; id < entries; ++id) {
-      io_uring_buf& entry = uapi::buffer_entries(table)[id];
-      entry.addr = reinterpret_cast<std::uintptr_t>(buffers_[id].data());
-      entry.len = buffer_bytes;
-      entry.bid = static_cast<std::uint16_t>(id);
-    }
-    std::atomic_ref(table->tail).store(entries, std::memory_order_release);
-  }
-  ReceiveProbe(const ReceiveProbe&) = delete;
-  ReceiveProbe& operator=(const ReceiveProbe&) = delete;
-  ~ReceiveProbe() {
-    end_receive();
-    if (registered_) ring_.unregister_buffer_ring(group);
-  }
-
-  /// Three caps' worth of data meets a receive capped to one per pass and two in all: a kernel
-  /// that honours this answers with two of `cap` bytes and ends; an older one answers -EINVAL.
-  [[nodiscard]] bool caps_work() noexcept {
-    constexpr unsigned cap = 16;
-    const std::array<char, 3 * cap> data{};
-    if (!registered_) return false;
-    if (write(peer_.get(), data.data(), data.size()) != ssize_t{data.size()}) return false;
-    sqe::recv_multishot(*ring_.get_sqe(), here_.get(), group, cap, 2 * cap);
-    armed_ = true;
-    const int error = ring_.enter(2, patience);
-    if ((error != 0 && error != -ETIME) || ring_.ready() != 2) return false;
-    const io_uring_cqe& first = ring_.peek(0);
-    const io_uring_cqe& second = ring_.peek(1);
-    return first.res == int{cap} && (first.flags & IORING_CQE_F_MORE) != 0 &&
-           second.res == int{cap} && (second.flags & IORING_CQE_F_MORE) == 0;
-  }
-
- private:
-  static constexpr std::size_t page_bytes = 4096;
-  static constexpr unsigned entries = 4;
-  static constexpr unsigned buffer_bytes = 64;
-  static constexpr auto patience = std::chrono::milliseconds(50);
-  struct Free {
-    void operator()(std::byte* memory) const noexcept { std::free(memory); }
-  };
-
-  /// Reaps the final completion, which the shutdown brings about if nothing else did.
-  void end_receive() noexcept {
-    if (!armed_) return;
-    static_cast<void>(shutdown_socket(here_.get(), SHUT_RDWR));
-    for (int round = 0; round < 4; ++round) {
-      const unsigned count = ring_.ready();
-      const bool ended = count > 0 && !(ring_.peek(count - 1).flags & IORING_CQE_F_MORE);
-      ring_.advance(count);
-      if (ended) return;
-      static_cast<void>(ring_.enter(1, patience));
-    }
-  }
-
-  UringRing& ring_;
-  OwnedFd here_;
-  OwnedFd peer_;
-  std::unique_ptr<std::byte, Free> table_;
-  std::array<std::array<char, buffer_bytes>, entries> buffers_{};
-  bool registered_ = false;
-  bool armed_ = false;
 };
 
 /// A lower bound of the locked memory that a ring of this size is charged.
@@ -287,7 +228,7 @@ int set_up_patiently(std::unique_ptr<UringRing>& ring, const RingOptions& option
   auto pause = std::chrono::milliseconds(5);
   for (;;) {
     ring = std::make_unique<UringRing>();
-    const int error = ring->set_up(options.sq_entries, options.cq_entries);
+    const int error = ring->set_up(options);
     if (error != -ENOMEM || steady_clock::now() + pause > deadline) return error;
     if (!can_ever_fit(options)) return error;
     std::this_thread::sleep_for(pause);
@@ -295,20 +236,24 @@ int set_up_patiently(std::unique_ptr<UringRing>& ring, const RingOptions& option
   }
 }
 
-ProbedFeatures probe_features() {
+/// Tries, once per process, a small ring of its own: a probe leaves nothing behind in a serving
+/// one.
+ProbeVerdict verdict_of_process() {
   static std::mutex mutex;
-  static ProbedFeatures features;
-  static bool probed = false;
+  static std::optional<ProbeVerdict> verdict;
   const std::lock_guard lock(mutex);
-  if (probed) return features;
-  // A small ring of its own: a probe leaves nothing behind in a serving one.
+  if (verdict) return *verdict;
   std::unique_ptr<UringRing> ring;
-  const RingOptions size{.sq_entries = sq_entries_min, .cq_entries = 2 * sq_entries_min};
-  features.error = set_up_patiently(ring, size, std::chrono::milliseconds(50));
-  if (features.error != 0) return features;
-  features.recv_caps = ReceiveProbe(*ring).caps_work();
-  probed = true;
-  return features;
+  const int error = set_up_patiently(ring, probe_ring_options, probe_ring_options.memory_patience);
+  if (error != 0) {
+    return not_probed("no ring to probe with: " + errno_code(-error).message());
+  }
+  try {
+    verdict = probe_features(*ring);
+  } catch (const OSError& trouble) {
+    return not_probed(trouble.what());
+  }
+  return *verdict;
 }
 
 }  // namespace
@@ -326,7 +271,12 @@ std::unique_ptr<Ring> make_uring_ring(const RingOptions& options) {
     error = set_up_patiently(ring, size, std::chrono::milliseconds::zero());
   }
   if (error != 0) throw RingUnavailable(errno_code(-error), explain_ring_refusal(-error));
-  ring->take_features(probe_features());
+  const ProbeVerdict verdict = verdict_of_process();
+  if (!verdict.unusable.empty()) {
+    const std::string what = "io_uring cannot be trusted, " + verdict.unusable + ": a probe";
+    throw RingUnavailable(errno_code(EOPNOTSUPP), explain_ring_refusal(EOPNOTSUPP, what));
+  }
+  ring->take_verdict(verdict);
   if (size.sq_entries != wanted) ring->note_shrunk(wanted);
   return ring;
 }

@@ -78,10 +78,16 @@ void SocketTransport::begin() noexcept {
 
 void SocketTransport::prepare_receive(Op& op, io_uring_sqe& sqe) noexcept {
   auto& self = op.owner<SocketTransport>();
+  const RingInfo& ring = self.loop_.ring_info();
+  const int fd = self.socket_.get();
+  const std::uint16_t group = self.loop_.buffers().id();
+  if (!ring.recv_multishot ||
+      (!ring.recv_multishot_unix && socket_family(fd).value_or(AF_UNIX) == AF_UNIX)) {
+    return sqe::recv_once(sqe, fd, group);
+  }
   // The caps bound what one flooding peer can deliver before the loop has had its say.
-  const bool caps = self.loop_.ring_info().recv_caps;
-  sqe::recv_multishot(sqe, self.socket_.get(), self.loop_.buffers().id(),
-                      caps ? uapi::recv_pass_bytes : 0, caps ? uapi::recv_total_bytes : 0);
+  sqe::recv_multishot(sqe, fd, group, ring.recv_caps ? uapi::recv_pass_bytes : 0,
+                      ring.recv_caps ? uapi::recv_total_bytes : 0);
 }
 
 void SocketTransport::arm_receive() noexcept {

@@ -68,6 +68,7 @@ TEST_CASE("an address alone is a command line, with the documented defaults") {
   CHECK(config.engine == "auto");
   CHECK(config.busy_poll == "auto");
   CHECK(config.batch_wait == "auto");
+  CHECK_FALSE(config.restrict_ring);
   CHECK(config.buffers == 512);
   CHECK(config.buffer_bytes == 16384);
   CHECK(config.limit == stream_limit_default);
@@ -76,11 +77,29 @@ TEST_CASE("an address alone is a command line, with the documented defaults") {
 }
 
 TEST_CASE("every option is read") {
-  const Outcome outcome =
-      run({"-l",        ":1",    "--listen",        "unix:/x", "-t",           "3",
-           "--engine",  "uring", "--busy-poll",     "off",     "--batch-wait", "off",
-           "--buffers", "64",    "--buffer-size",   "4096",    "--limit",      "1000",
-           "--backlog", "7",     "--drain-timeout", "0.5"});
+  const Outcome outcome = run({"-l",
+                               ":1",
+                               "--listen",
+                               "unix:/x",
+                               "-t",
+                               "3",
+                               "--engine",
+                               "uring",
+                               "--busy-poll",
+                               "off",
+                               "--batch-wait",
+                               "off",
+                               "--buffers",
+                               "64",
+                               "--buffer-size",
+                               "4096",
+                               "--limit",
+                               "1000",
+                               "--backlog",
+                               "7",
+                               "--drain-timeout",
+                               "0.5",
+                               "--restrict-ring"});
   CHECK(outcome.status == 0);
   const ServerConfig& config = outcome.config;
   CHECK(config.listen == std::vector<std::string>{":1", "unix:/x"});
@@ -94,6 +113,7 @@ TEST_CASE("every option is read") {
   const LoopOptions options = config.loop_options();
   CHECK(options.busy_poll.mode == BusyPoll::Mode::off);
   CHECK(options.batch_wait == BatchWait::off);
+  CHECK(options.restrict_ring);
   CHECK(options.engine.kind == Engine::Kind::uring);
   CHECK(options.buffer_count == 64);
   CHECK(options.buffer_bytes == 4096);

@@ -451,6 +451,33 @@ TEST_CASE("the verdict on capped receives is what a capped receive shows") {
   CHECK(received == sent);
 }
 
+TEST_CASE("a restricted ring takes what pelton asks for, and nothing else") {
+  const auto ring = make_uring_ring({.sq_entries = 8, .cq_entries = 64, .restricted = true});
+  CHECK(ring->info().restricted);
+  const auto group = make_group(*ring, 8, 64);
+  const Pair pair;
+  sqe::recv_multishot(next_sqe(*ring, 1), pair.ours.get(), group_id, 0, 0);
+  CHECK(pelton::test::collect_now(*ring).empty());
+  pair.send("allowed");
+  CHECK(text_of(collect(*ring, 1), *group) == "allowed");
+  for (const auto operation : {IORING_OP_NOP, IORING_OP_OPENAT, IORING_OP_SOCKET}) {
+    io_uring_sqe& sqe = next_sqe(*ring, 2);
+    sqe.opcode = operation;
+    sqe.fd = AT_FDCWD;
+    const Completions refused = collect(*ring, 1);
+    REQUIRE(refused.size() == 1);
+    CHECK(refused[0].res == -EACCES);
+  }
+  sqe::send(next_sqe(*ring, 3), pair.ours.get(), "x", 1);
+  ring->get_sqe()->flags = IOSQE_IO_LINK;  // a flag that pelton never sets
+  Completions both = collect(*ring, 2);
+  REQUIRE(both.size() == 2);
+  CHECK(both[0].res == 1);
+  CHECK(both[1].res == -EACCES);
+  shutdown(pair.ours.get(), SHUT_RDWR);
+  CHECK(collect(*ring, 1).size() == 1);
+}
+
 TEST_CASE("a forked child has neither the ring's memory nor its buffers") {
   const auto ring = small_ring();
   const auto group = make_group(*ring, 8, 4096);

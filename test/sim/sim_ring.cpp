@@ -38,6 +38,7 @@ SimRing::SimRing(World& world, const RingShape& shape)
   info_.sq_entries = shape.sq_entries;
   info_.cq_entries = shape.cq_entries;
   info_.taskrun_flag = true;
+  info_.recv_multishot = info_.recv_multishot_unix = info_.accept_multishot = true;
   info_.recv_caps = shape.recv_caps;
   info_.bounded_batches = shape.bounded_batches;
 }
