@@ -20,6 +20,9 @@ TEST_NAME = re.compile(
     r'^TEST_CASE(?:_FIXTURE)?\((?:\w+,\s*)?((?:\s*"(?:\\.|[^"\\])*")+)', re.MULTILINE
 )
 
+TRAPS_HEAD = re.compile(r"\| trap \| defence \| test \|")
+GUARD_NAME = re.compile(r'"([^"]+)"|canary `(\w+)`')
+
 # Written so that this file does not break its own rules.
 UNFINISHED = re.compile(r"\b(?:TO[D]O|FIX[M]E)\b")
 MACHINE_PATH = re.compile(r"(?<![\w.$}/-])/(?:work|root|home)(?![\w-])")
@@ -301,9 +304,45 @@ def mirrored_tests(tree):
             yield Violation(file.path, 1, "has no test file of its own", f"add {test}")
 
 
+def case_names(tree):
+    """The names of all test cases of C++, canaries and structure rules."""
+    names = {rule.__name__ for rule in RULES}
+    for file in tree.c_files():
+        if file.name.endswith("_test.cpp"):
+            for match in TEST_NAME.finditer(file.without_comments):
+                names.add("".join(re.findall(r'"((?:\\.|[^"\\])*)"', match[1])))
+        elif file.name == "canaries.hpp":
+            names.update(re.findall(r'\{"(\w+)"', file.text))
+    return names
+
+
+def guarded_traps(tree):
+    """Each trap that ARCHITECTURE.md lists names a test that exists."""
+    known = None
+    for file in tree.files:
+        if file.path != "ARCHITECTURE.md":
+            continue
+        for number, line in enumerate(file.lines, 1):
+            in_table = bool(line.startswith("|") and (known or TRAPS_HEAD.match(line)))
+            if not in_table:
+                known = None
+                continue
+            if known is None:
+                known = case_names(tree)
+                continue
+            cells = line.strip("| ").split(" | ")
+            names = GUARD_NAME.findall(cells[-1])
+            missing = [name for pair in names for name in pair if name and name not in known]
+            if not line.startswith("|---") and (len(cells) != 3 or not names or missing):
+                yield Violation(
+                    file.path, number, f"no test is known as {missing or cells[-1]}",
+                    "name a test case, a canary or a structure rule that guards it",
+                )
+
+
 RULES = (
     include_direction, include_spelling, liburing_at_the_ring, spdlog_is_private, file_length,
     function_length, line_length, opening_comment, pragma_once, formatting, machine_paths,
-    unfinished, awaited_temporaries, awaited_conditions, test_names,
+    unfinished, awaited_temporaries, awaited_conditions, test_names, guarded_traps,
 )
 WARNINGS = (mirrored_tests,)

@@ -153,6 +153,17 @@ def test_samples():
         rules.test_names, {"test/engine/a_test.cpp": COMMENT + case % "a; b"},
         {"test/engine/a_test.cpp": COMMENT + case % "a, b: (c) 'd'"}, 2,
     )
+    table = '| trap | defence | test |\n|---|---|---|\n| a | b | "one", canary `two` |\n'
+    canaries = {"test/sim/canaries.hpp": COMMENT + 'Canary all[] = {{"two", "text"}};\n'}
+    guard = canaries | {"test/engine/a_test.cpp": case % "one"}
+    yield Sample(
+        rules.guarded_traps, guard | {"ARCHITECTURE.md": table + "| c | d | - |\n"},
+        guard | {"ARCHITECTURE.md": table + "\n| other | table |\n|---|---|\n| e | f |\n"}, 4,
+    )
+    yield Sample(
+        rules.guarded_traps,
+        canaries | {"ARCHITECTURE.md": table}, guard | {"ARCHITECTURE.md": table}, 3,
+    )
     large = COMMENT * 41
     yield Sample(
         rules.mirrored_tests, {"engine/a.cpp": large},
