@@ -18,6 +18,7 @@ function(pelton_layer name)
   add_library(pelton_${name} ${sources})
   add_library(pelton::${name} ALIAS pelton_${name})
   pelton_settings(pelton_${name})
+  pelton_precompile(pelton_${name})
   target_include_directories(
     pelton_${name}
     PUBLIC $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>
