@@ -335,6 +335,9 @@ void Program::announce() {
         ring.restricted ? "yes" : "no");
   }
   std::fflush(stdout);
+  if (loop_options_.restrict_ring && !ring.restricted) {
+    log(LogLevel::warn, "--restrict-ring has no effect: " + ring.name + " has no ring to restrict");
+  }
   for (const std::string& refusal : ring.turned_down) log(LogLevel::info, "turned down " + refusal);
 }
 

@@ -63,7 +63,8 @@ struct LoopOptions {
   BatchWait batch_wait = BatchWait::automatic;
   Engine engine{};
   /// An io_uring that refuses every operation that pelton does not use, such as opening files: who
-  /// takes the process over does not get them through the ring. epoll has no ring to restrict.
+  /// takes the process over does not get them through this ring (a seccomp filter can forbid to
+  /// make another). Where epoll takes its place there is no ring, and a warning.
   bool restrict_ring = false;
 };
 

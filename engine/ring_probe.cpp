@@ -26,18 +26,13 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 
-constexpr auto patience = milliseconds(20);  // with a completion
-constexpr std::uint64_t receiving = 1;       // user_data of what is tried
-constexpr std::uint64_t accepting = 2;
-constexpr std::uint64_t other = 3;
+constexpr auto patience = milliseconds(20);  // with each completion
 
 struct Feature {
   bool RingInfo::*member;
   const char* name;
   const char* fault;
 };
-constexpr Feature taskrun_flag{&RingInfo::taskrun_flag, "taskrun_flag",
-                               "a completion that is due is not told"};
 constexpr Feature recv_multishot{&RingInfo::recv_multishot, "recv_multishot",
                                  "what is received is not what was sent"};
 constexpr Feature recv_multishot_unix{&RingInfo::recv_multishot_unix, "recv_multishot_unix",
@@ -49,8 +44,8 @@ constexpr Feature accept_multishot{&RingInfo::accept_multishot, "accept_multisho
                                    "a connection is lost where the completion queue is full"};
 constexpr Feature bounded_batches{&RingInfo::bounded_batches, "bounded_batches",
                                   "a bounded wait for several completions is not bounded"};
-constexpr std::array features{taskrun_flag, recv_multishot,   recv_multishot_unix,
-                              recv_caps,    accept_multishot, bounded_batches};
+constexpr std::array features{recv_multishot, recv_multishot_unix, recv_caps, accept_multishot,
+                              bounded_batches};
 
 /// One CQE, taken off the queue.
 struct Completion {
@@ -62,46 +57,72 @@ struct Completion {
   [[nodiscard]] bool has_buffer() const noexcept { return (flags & IORING_CQE_F_BUFFER) != 0; }
 };
 
-Completion take_one(Ring& ring) noexcept {
-  const io_uring_cqe& cqe = ring.peek(0);
-  const Completion taken{cqe.user_data, cqe.res, cqe.flags};
-  ring.advance(1);
-  return taken;
-}
+/// The ring that is tried. Each operation has a user_data of its own, so that none is taken for
+/// another that ended late.
+class Prober {
+ public:
+  explicit Prober(Ring& ring) noexcept : ring_(ring) {}
 
-/// Submits, and waits for a completion. \return false if there is none in time.
-bool wait_for_one(Ring& ring) noexcept {
-  const auto deadline = steady_clock::now() + patience;
-  while (ring.ready() == 0) {
-    const auto left = deadline - steady_clock::now();
-    if (left <= nanoseconds::zero()) return false;
-    static_cast<void>(ring.enter(1, left));
+  [[nodiscard]] Ring& ring() const noexcept { return ring_; }
+  /// A slot, with a user_data that was never given before.
+  io_uring_sqe& next_sqe() {
+    io_uring_sqe* sqe = ring_.get_sqe();
+    if (!sqe) {
+      nudge();
+      sqe = ring_.get_sqe();
+    }
+    if (!sqe) throw OSError(errno_code(EAGAIN), "submission to a ring that is probed");
+    sqe->user_data = ++last_;
+    return *sqe;
   }
-  return true;
-}
+  [[nodiscard]] std::uint64_t last() const noexcept { return last_; }
+  /// Submits, and lets the ring do what is due.
+  void nudge() const noexcept { static_cast<void>(ring_.enter(0, nanoseconds::zero())); }
+  /// Submits, and waits for a completion. \return false if there is none in time.
+  [[nodiscard]] bool wait() const noexcept {
+    const auto deadline = steady_clock::now() + patience;
+    for (nanoseconds left = patience;; left = deadline - steady_clock::now()) {
+      if (ring_.ready() > 0) return true;
+      const bool last_look = left <= nanoseconds::zero();
+      static_cast<void>(ring_.enter(1, std::max(left, nanoseconds::zero())));
+      if (last_look) return ring_.ready() > 0;
+    }
+  }
+  [[nodiscard]] Completion take() const noexcept {
+    const io_uring_cqe& cqe = ring_.peek(0);
+    const Completion taken{cqe.user_data, cqe.res, cqe.flags};
+    ring_.advance(1);
+    return taken;
+  }
+  /// Waits for the next completion of `target`, and drops those of others.
+  [[nodiscard]] bool take_of(std::uint64_t target, Completion& completion) const noexcept {
+    for (int others = 0; others < others_most && wait(); ++others) {
+      completion = take();
+      if (completion.user_data == target) return true;
+    }
+    return false;
+  }
+  /// Cancels `target` and waits for its last completion. \return false if that does not come.
+  bool reap(std::uint64_t target) {
+    sqe::cancel(next_sqe(), target);
+    Completion completion;
+    do {
+      if (!take_of(target, completion)) return false;
+    } while (completion.more());
+    return true;
+  }
 
-/// Submits, and lets the ring do what is due.
-void nudge(Ring& ring) noexcept { static_cast<void>(ring.enter(0, nanoseconds::zero())); }
+ private:
+  static constexpr int others_most = 64;  // more than there are operations
 
-/// Cancels `target`, and takes completions off until its last one. \return false if that does not
-/// come.
-bool reap(Ring& ring, std::uint64_t target) noexcept {
-  io_uring_sqe* const sqe = ring.get_sqe();
-  if (sqe) {
-    sqe::cancel(*sqe, target);
-    sqe->user_data = other;
-  }
-  while (wait_for_one(ring)) {
-    const Completion each = take_one(ring);
-    if (each.user_data == target && !each.more()) return true;
-  }
-  return false;
-}
+  Ring& ring_;
+  std::uint64_t last_ = 0;
+};
 
 template <class T>
 T checked(Result<T> made, const char* what) {
   if (!made) throw OSError(made.error(), what);
-  return std::move(*made);
+  if constexpr (!std::is_void_v<T>) return std::move(*made);
 }
 
 std::pair<OwnedFd, OwnedFd> make_pair_of_sockets() {
@@ -176,28 +197,30 @@ class Reception {
  public:
   enum class Arm : std::uint8_t { once, multishot };
 
-  Reception(Ring& ring, ProbeBuffers& buffers, Arm arm)
-      : ring_(ring), buffers_(buffers), arm_(arm), ends_(make_pair_of_sockets()) {}
+  Reception(Prober& prober, ProbeBuffers& buffers, Arm arm)
+      : prober_(prober), buffers_(buffers), arm_(arm), ends_(make_pair_of_sockets()) {}
   Reception(const Reception&) = delete;
   Reception& operator=(const Reception&) = delete;
   ~Reception() {
-    if (!armed_) return;
     static_cast<void>(shutdown_socket(ends_.first.get(), SHUT_RDWR));
-    reap(ring_, receiving);
+    for (int round = 0; armed_ && round < 8; ++round) {
+      Completion completion;
+      if (!take(completion)) break;
+    }
     buffers_.offer();
   }
 
   /// \param pass_bytes, total_bytes  as of sqe::recv_multishot.
-  void arm(unsigned pass_bytes = 0, unsigned total_bytes = 0) noexcept {
-    io_uring_sqe& sqe = *ring_.get_sqe();  // one at a time: there is room
+  void arm(unsigned pass_bytes = 0, unsigned total_bytes = 0) {
+    io_uring_sqe& sqe = prober_.next_sqe();
     if (arm_ == Arm::once) {
       sqe::recv_once(sqe, ends_.first.get(), ProbeBuffers::group);
     } else {
       sqe::recv_multishot(sqe, ends_.first.get(), ProbeBuffers::group, pass_bytes, total_bytes);
     }
-    sqe.user_data = receiving;
+    operation_ = prober_.last();
     armed_ = true;
-    nudge(ring_);
+    prober_.nudge();
   }
 
   /// Sends so many bytes, no two neighbours alike.
@@ -211,13 +234,13 @@ class Reception {
   void send_end() noexcept { static_cast<void>(shutdown_socket(ends_.second.get(), SHUT_WR)); }
 
   /// \return true if all that was sent arrives, and nothing else.
-  [[nodiscard]] bool receives_all() noexcept {
+  [[nodiscard]] bool receives_all() {
     while (received_.size() < sent_.size()) {
       if (ended_ || !step()) return false;
     }
     return received_ == sent_;
   }
-  [[nodiscard]] bool receives_end() noexcept {
+  [[nodiscard]] bool receives_end() {
     while (!ended_) {
       if (!step()) return false;
     }
@@ -226,15 +249,13 @@ class Reception {
 
   /// Takes one completion of this receive off, whose bytes are counted as received.
   [[nodiscard]] bool take(Completion& completion) noexcept {
-    if (!wait_for_one(ring_)) return false;
-    completion = take_one(ring_);
-    if (completion.user_data != receiving) return false;
+    if (!prober_.take_of(operation_, completion)) return false;
     armed_ = completion.more();
     return !completion.has_buffer() || buffers_.take(completion, received_);
   }
 
  private:
-  bool step() noexcept {
+  bool step() {
     if (!armed_) arm();
     Completion completion;
     if (!take(completion)) return false;
@@ -245,9 +266,10 @@ class Reception {
     return true;
   }
 
-  Ring& ring_;
+  Prober& prober_;
   ProbeBuffers& buffers_;
   Arm arm_;
+  std::uint64_t operation_ = 0;       ///< the user_data of the receive
   std::pair<OwnedFd, OwnedFd> ends_;  ///< ours, the peer's
   std::string sent_;
   std::string received_;
@@ -259,8 +281,8 @@ class Reception {
 // --- Trials: true if the ring does as it should ---
 
 /// Part of a buffer, exactly one, more than all of them.
-bool receives_to_the_byte(Ring& ring, ProbeBuffers& buffers, Reception::Arm arm) {
-  Reception reception(ring, buffers, arm);
+bool receives_to_the_byte(Prober& prober, ProbeBuffers& buffers, Reception::Arm arm) {
+  Reception reception(prober, buffers, arm);
   reception.arm();
   for (const std::size_t size : {36U, 64U, 100U, 300U}) {
     reception.send(size);
@@ -271,8 +293,8 @@ bool receives_to_the_byte(Ring& ring, ProbeBuffers& buffers, Reception::Arm arm)
 }
 
 /// Data and the end behind it arrive before the ring has looked: both are told.
-bool tells_the_end(Ring& ring, ProbeBuffers& buffers, Reception::Arm arm) {
-  Reception reception(ring, buffers, arm);
+bool tells_the_end(Prober& prober, ProbeBuffers& buffers, Reception::Arm arm) {
+  Reception reception(prober, buffers, arm);
   reception.arm();
   reception.send(10);
   reception.send_end();
@@ -283,9 +305,9 @@ bool tells_the_end(Ring& ring, ProbeBuffers& buffers, Reception::Arm arm) {
 
 /// Three caps' worth of data meets a receive capped to one per pass and two in all: it ends after
 /// two, and another brings the third. Older kernels answer -EINVAL.
-bool honours_caps(Ring& ring, ProbeBuffers& buffers) {
+bool honours_caps(Prober& prober, ProbeBuffers& buffers) {
   constexpr unsigned cap = 16;
-  Reception reception(ring, buffers, Reception::Arm::multishot);
+  Reception reception(prober, buffers, Reception::Arm::multishot);
   reception.send(std::size_t{3 * cap});
   reception.arm(cap, 2 * cap);
   for (const bool more : {true, false}) {
@@ -299,30 +321,13 @@ bool honours_caps(Ring& ring, ProbeBuffers& buffers) {
   return all;
 }
 
-/// A completion that is due shows before the ring is entered for it.
-bool tells_what_is_due(Ring& ring, ProbeBuffers& buffers) {
-  Reception reception(ring, buffers, Reception::Arm::once);
-  reception.arm();
-  reception.send(10);
-  const bool told = ring.has_work();
-  const bool received = reception.receives_all();
-  buffers.offer();
-  return told && received;
-}
-
-/// Puts completions into the queue until it is full.
-void fill_completions(Ring& ring) {
+/// Puts more completions into the queue than it holds: it must know that it is full.
+void overfill_completions(Prober& prober) {
   const auto ends = make_pair_of_sockets();
-  for (unsigned count = ring.ready(); count < ring.info().cq_entries; ++count) {
-    io_uring_sqe* sqe = ring.get_sqe();
-    if (!sqe) {
-      nudge(ring);
-      sqe = ring.get_sqe();
-    }
-    sqe::poll(*sqe, ends.first.get(), POLLOUT);
-    sqe->user_data = other;
+  for (unsigned count = 0; count < prober.ring().info().cq_entries + 2; ++count) {
+    sqe::poll(prober.next_sqe(), ends.first.get(), POLLOUT);
   }
-  nudge(ring);
+  prober.nudge();
 }
 
 /// \return true if `fd` is the other end of `client`. Looks and takes nothing: it may be anything.
@@ -333,15 +338,14 @@ bool is_other_end(int fd, int client) noexcept {
          ::recv(fd, &seen, 1, MSG_PEEK | MSG_DONTWAIT) == 1 && seen == sent;
 }
 
-/// A unix listener at a name that the kernel finds, and who has just connected to it.
+/// A unix listener at a name that the kernel finds, and a client of it.
 class Knock {
  public:
   Knock() {
     const sockaddr unnamed{.sa_family = AF_UNIX, .sa_data = {}};
     const auto any_name = SocketAddress::from_sockaddr(&unnamed, sizeof unnamed.sa_family);
-    if (!bind_socket(listener.get(), *any_name) || !listen_socket(listener.get(), 1)) {
-      throw OSError(errno_code(errno), "listener to probe a ring with");
-    }
+    checked(bind_socket(listener.get(), *any_name), "listener to probe a ring with");
+    checked(listen_socket(listener.get(), 1), "listener to probe a ring with");
   }
   void connect() const {
     const SocketAddress name = checked(local_address(listener.get()), "name of a listener");
@@ -354,49 +358,48 @@ class Knock {
   OwnedFd client = checked(open_socket(AF_UNIX, SOCK_STREAM), "socket to probe a ring with");
 };
 
-/// A connection that comes while the completion queue is full is told once there is room.
-bool keeps_connection_when_full(Ring& ring) {
+/// A connection that comes while the completion queue is full is told once there is room. Where it
+/// is not, its descriptor is lost: nobody knows the number.
+bool keeps_connection_when_full(Prober& prober) {
   const Knock knock;
-  io_uring_sqe& sqe = *ring.get_sqe();
-  sqe::accept_multishot(sqe, knock.listener.get());
-  sqe.user_data = accepting;
-  nudge(ring);
-  fill_completions(ring);
+  sqe::accept_multishot(prober.next_sqe(), knock.listener.get());
+  const std::uint64_t accept = prober.last();
+  prober.nudge();
+  overfill_completions(prober);
   knock.connect();
-  nudge(ring);
-  Completion completion{.user_data = other};
-  while (completion.user_data != accepting) {
-    if (!wait_for_one(ring)) return false;
-    completion = take_one(ring);
-  }
-  const bool ended = !completion.more() || reap(ring, accepting);
+  prober.nudge();
+  Completion completion;
+  if (!prober.take_of(accept, completion)) return false;
+  const bool ended = !completion.more() || prober.reap(accept);
   if (completion.res < 0 || !is_other_end(completion.res, knock.client.get())) return false;
   const OwnedFd connection(completion.res);
   return ended;
 }
 
-/// One of two completions is there, or comes late: the wait ends at the bound, or with the one.
-bool bounds_wait(Ring& ring, microseconds late) {
+/// One of two completions is there, or comes late: the wait ends at the bound, or with the one. A
+/// wait that is not bounded ends with its time limit, never before.
+bool bounds_wait(Prober& prober, microseconds late) {
   constexpr auto bound = microseconds(100);
+  constexpr auto limit = milliseconds(100);
   const OwnedFd timer(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
   itimerspec setting{};
   setting.it_value.tv_nsec = nanoseconds(late).count();
   if (!timer || timerfd_settime(timer.get(), 0, &setting, nullptr) != 0) {
     throw OSError(errno_code(errno), "timer to probe a ring with");
   }
-  sqe::poll(*ring.get_sqe(), timer.get(), POLLIN);
+  sqe::poll(prober.next_sqe(), timer.get(), POLLIN);
+  const std::uint64_t poll = prober.last();
   const auto begin = steady_clock::now();
-  static_cast<void>(ring.enter(2, patience, bound));
-  const bool in_time = steady_clock::now() - begin < patience / 2;
-  const bool told = wait_for_one(ring);
-  if (told) ring.advance(ring.ready());
-  return in_time && told;
+  static_cast<void>(prober.ring().enter(2, limit, bound));
+  const bool in_time = steady_clock::now() - begin < limit;
+  Completion completion;
+  return prober.take_of(poll, completion) && in_time;
 }
 
 /// Thrice at most: what is slow once may be the machine.
-bool bounds_batches(Ring& ring) {
-  const auto works = [&ring] {
-    return bounds_wait(ring, microseconds(1)) && bounds_wait(ring, microseconds(300));
+bool bounds_batches(Prober& prober) {
+  const auto works = [&prober] {
+    return bounds_wait(prober, microseconds(1)) && bounds_wait(prober, microseconds(300));
   };
   return works() || works() || works();
 }
@@ -405,33 +408,58 @@ std::string text_of(const Feature& feature, const std::string& reason) {
   return std::string(feature.name) + ": " + reason;
 }
 
+/// The trials of one ring, in their order, and what they find.
+class Examination {
+ public:
+  explicit Examination(Ring& ring) noexcept : prober_(ring) {}
+
+  [[nodiscard]] ProbeVerdict run() && {
+    examine_receives();
+    if (verdict_.unusable.empty()) {
+      examine(accept_multishot, [this] { return keeps_connection_when_full(prober_); });
+      examine(bounded_batches, [this] { return bounds_batches(prober_); });
+    }
+    return std::move(verdict_);
+  }
+
+ private:
+  void examine_receives() {
+    using enum Reception::Arm;
+    ProbeBuffers buffers(prober_.ring());
+    if (!receives_to_the_byte(prober_, buffers, once) || !tells_the_end(prober_, buffers, once)) {
+      verdict_.unusable = "receives into provided buffers do not bring what was sent";
+      return;
+    }
+    bool exact =
+        false;  // judged on a unix pair: TCP takes the same way, and there may be no network
+    examine(recv_multishot,
+            [&] { return exact = receives_to_the_byte(prober_, buffers, multishot); });
+    examine(recv_multishot_unix,
+            [&] { return exact && tells_the_end(prober_, buffers, multishot); });
+    examine(recv_caps, [&] { return exact && honours_caps(prober_, buffers); });
+  }
+
+  /// Refuses the feature if it is claimed and `works` says no, or cannot say.
+  template <class Works>
+  void examine(const Feature& feature, Works works) {
+    if (!(prober_.ring().info().*feature.member)) return;
+    std::string refusal;
+    try {
+      if (works()) return;
+      refusal = text_of(feature, feature.fault);
+    } catch (const OSError& trouble) {
+      refusal = text_of(feature, std::string("not probed, ") + trouble.what());
+    }
+    verdict_.refusals.push_back({feature.member, std::move(refusal)});
+  }
+
+  Prober prober_;
+  ProbeVerdict verdict_;
+};
+
 }  // namespace
 
-ProbeVerdict probe_features(Ring& ring) {
-  ProbeVerdict verdict;
-  const auto refuse = [&verdict](const Feature& feature) {
-    verdict.refusals.push_back({feature.member, text_of(feature, feature.fault)});
-  };
-  const auto claims = [&ring](const Feature& feature) { return ring.info().*feature.member; };
-  using enum Reception::Arm;
-  {
-    ProbeBuffers buffers(ring);
-    if (!receives_to_the_byte(ring, buffers, once) || !tells_the_end(ring, buffers, once)) {
-      verdict.unusable = "receives into provided buffers do not bring what was sent";
-      return verdict;
-    }
-    if (claims(taskrun_flag) && !tells_what_is_due(ring, buffers)) refuse(taskrun_flag);
-    const bool exact = receives_to_the_byte(ring, buffers, multishot);
-    if (claims(recv_multishot) && !exact) refuse(recv_multishot);
-    if (claims(recv_multishot_unix) && !(exact && tells_the_end(ring, buffers, multishot))) {
-      refuse(recv_multishot_unix);
-    }
-    if (claims(recv_caps) && !(exact && honours_caps(ring, buffers))) refuse(recv_caps);
-  }
-  if (claims(accept_multishot) && !keeps_connection_when_full(ring)) refuse(accept_multishot);
-  if (claims(bounded_batches) && !bounds_batches(ring)) refuse(bounded_batches);
-  return verdict;
-}
+ProbeVerdict probe_features(Ring& ring) { return Examination(ring).run(); }
 
 ProbeVerdict not_probed(const std::string& reason) {
   ProbeVerdict verdict;

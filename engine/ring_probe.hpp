@@ -37,7 +37,8 @@ inline constexpr RingOptions probe_ring_options{
 /// Tries each feature that the ring's info() claims. Takes less than a millisecond where all is
 /// well, and 20 ms for each completion that does not come.
 /// \param ring  fresh, of probe_ring_options; worn afterwards, it should be let go.
-/// \throws OSError  there are no descriptors, or no memory, to try with.
+/// What cannot be tried, for want of descriptors or by a policy, is refused and told as such.
+/// \throws OSError  not even receives can be tried.
 [[nodiscard]] ProbeVerdict probe_features(Ring& ring);
 
 /// The verdict where there is no ring to try: what can be tried is not used. \param reason  why.

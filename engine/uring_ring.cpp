@@ -33,6 +33,7 @@ constexpr unsigned required_features = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NOD
                                        IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_FAST_POLL |
                                        IORING_FEAT_EXT_ARG;
 constexpr unsigned sq_entries_min = 8;
+constexpr auto charge_drains = std::chrono::milliseconds(20);  // of a small ring that is gone
 
 void cpu_relax() noexcept {
 #if defined(__x86_64__) || defined(__i386__)
@@ -236,20 +237,25 @@ int set_up_patiently(std::unique_ptr<UringRing>& ring, const RingOptions& option
   }
 }
 
-/// Tries, once per process, a small ring of its own: a probe leaves nothing behind in a serving
-/// one.
+/// Tries a small ring of its own: a probe leaves nothing behind in a serving one.
+/// \throws OSError  there is none to be had, or not enough to try it with.
+ProbeVerdict examine_small_ring() {
+  std::unique_ptr<UringRing> ring;
+  const int error = set_up_patiently(ring, probe_ring_options, probe_ring_options.memory_patience);
+  if (error != 0) throw OSError(errno_code(-error), "no ring to probe with");
+  return probe_features(*ring);
+}
+
+/// Once per process. What fails is tried a second time: the machine may have been asleep.
 ProbeVerdict verdict_of_process() {
   static std::mutex mutex;
   static std::optional<ProbeVerdict> verdict;
   const std::lock_guard lock(mutex);
   if (verdict) return *verdict;
-  std::unique_ptr<UringRing> ring;
-  const int error = set_up_patiently(ring, probe_ring_options, probe_ring_options.memory_patience);
-  if (error != 0) {
-    return not_probed("no ring to probe with: " + errno_code(-error).message());
-  }
   try {
-    verdict = probe_features(*ring);
+    ProbeVerdict found = examine_small_ring();
+    if (!found.refusals.empty() || !found.unusable.empty()) found = examine_small_ring();
+    verdict = std::move(found);
   } catch (const OSError& trouble) {
     return not_probed(trouble.what());
   }
@@ -263,17 +269,18 @@ std::unique_ptr<Ring> make_uring_ring(const RingOptions& options) {
   size.sq_entries = std::bit_ceil(std::clamp(options.sq_entries, 1U, 32768U));
   size.cq_entries = std::bit_ceil(std::clamp(options.cq_entries, size.sq_entries, 65536U));
   const unsigned wanted = size.sq_entries;
+  // First: a ring of all the memory that may be locked would leave none to probe with.
+  const ProbeVerdict verdict = verdict_of_process();
   std::unique_ptr<UringRing> ring;
   int error = set_up_patiently(ring, size, options.memory_patience);
   while (error == -ENOMEM && size.sq_entries > sq_entries_min) {
     size.sq_entries /= 2;
     size.cq_entries = std::max(size.cq_entries / 2, size.sq_entries);
-    error = set_up_patiently(ring, size, std::chrono::milliseconds::zero());
+    error = set_up_patiently(ring, size, std::min(options.memory_patience, charge_drains));
   }
   if (error != 0) throw RingUnavailable(errno_code(-error), explain_ring_refusal(-error));
-  const ProbeVerdict verdict = verdict_of_process();
   if (!verdict.unusable.empty()) {
-    const std::string what = "io_uring cannot be trusted, " + verdict.unusable + ": a probe";
+    const std::string what = "io_uring cannot be trusted, " + verdict.unusable + ": a trial of it";
     throw RingUnavailable(errno_code(EOPNOTSUPP), explain_ring_refusal(EOPNOTSUPP, what));
   }
   ring->take_verdict(verdict);

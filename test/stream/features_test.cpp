@@ -95,9 +95,9 @@ TEST_CASE("features: connections are accepted one by one") {
 }
 
 TEST_CASE("features: none of them is needed") {
-  const LoopStats none = run_without({&RingInfo::taskrun_flag, &RingInfo::recv_multishot,
-                                      &RingInfo::recv_multishot_unix, &RingInfo::recv_caps,
-                                      &RingInfo::accept_multishot, &RingInfo::bounded_batches});
+  const LoopStats none =
+      run_without({&RingInfo::recv_multishot, &RingInfo::recv_multishot_unix, &RingInfo::recv_caps,
+                   &RingInfo::accept_multishot, &RingInfo::bounded_batches});
   CHECK(none.accepted == 6);
   CHECK(none.impossible == 0);
 }
