@@ -28,11 +28,16 @@ struct Listeners {
   std::vector<OwnedFd> unix_sockets;
 };
 
-/// What a worker leaves behind when its loop is closed.
+/// What a worker has in hand, or leaves behind when its loop is closed.
 struct Remains {
   LoopStats stats;
   std::uint64_t buffers_lent = 0;
   std::uint64_t operations_in_flight = 0;
+
+  /// Of a loop that is there.
+  static Remains of(Loop& loop) {
+    return {loop.stats(), loop.buffers().lent(), loop.operations_in_flight()};
+  }
 
   Remains& operator+=(const Remains& other) noexcept {
     stats += other.stats;
@@ -111,6 +116,8 @@ class Worker {
   void run();
   /// Begins to drain; from any thread, any number of times. \param hurry  ends connections now.
   void request_stop(bool hurry);
+  /// Prints its figures on stderr, on its own thread; from any thread.
+  void request_figures();
   [[nodiscard]] const Remains& remains() const noexcept { return remains_; }
   [[nodiscard]] const std::vector<std::string>& addresses() const noexcept { return addresses_; }
   [[nodiscard]] const RingInfo& ring_info() const noexcept { return ring_info_; }
@@ -152,6 +159,9 @@ class Program {
   void worker_ready(std::exception_ptr error, bool first_word);
   void stop_all(bool hurry);
   void on_signal();
+  void print_all_figures();
+  /// "NAME STATE: counters" on stderr.
+  void print_figures(const char* state, const Remains& remains) const;
   void worker_ended() noexcept { --running_; }
   /// True while a worker besides the first has not ended.
   [[nodiscard]] bool others_run() const noexcept { return running_ > 1; }
@@ -166,12 +176,11 @@ class Program {
   void announce();
 
  private:
-  void print_remains(int descriptors_before) const;
-
   std::string name_;
   const ServerConfig& config_;
   const HandlerFactory& make_handler_;
   LoopOptions loop_options_;
+  int descriptors_before_ = 0;  ///< those that were open when it began
   std::vector<std::unique_ptr<Worker>> workers_;
   std::latch ready_;
   std::atomic<unsigned> running_;
@@ -256,6 +265,7 @@ Task<> Worker::serve() {
     for (const int signal_number : {SIGTERM, SIGINT}) {
       loop.add_signal_handler(signal_number, [this] { program_.on_signal(); });
     }
+    loop.add_signal_handler(SIGUSR1, [this] { program_.print_all_figures(); });
     tell_ready(nullptr);
     program_.announce();
   } else {
@@ -300,6 +310,13 @@ void Worker::request_stop(bool hurry) {
   });
 }
 
+void Worker::request_figures() {
+  const std::lock_guard lock(mutex_);
+  if (!loop_) return;
+  loop_->call_soon_threadsafe(
+      [this] { program_.print_figures("running", Remains::of(Loop::running())); });
+}
+
 void Program::worker_ready(std::exception_ptr error, bool first_word) {
   if (error) {
     const std::lock_guard lock(mutex_);
@@ -310,6 +327,10 @@ void Program::worker_ready(std::exception_ptr error, bool first_word) {
 
 void Program::stop_all(bool hurry) {
   for (const auto& worker : workers_) worker->request_stop(hurry);
+}
+
+void Program::print_all_figures() {
+  for (const auto& worker : workers_) worker->request_figures();
 }
 
 /// The first signal begins to drain; another one ends the connections that are left.
@@ -344,7 +365,7 @@ void Program::announce() {
 int Program::run() {
   raise_descriptor_limit();
   ::signal(SIGPIPE, SIG_IGN);
-  const int descriptors_before = open_descriptors();
+  descriptors_before_ = open_descriptors();
   for (Listeners& listeners : bind_all(config_)) {
     workers_.push_back(std::make_unique<Worker>(*this, std::move(listeners)));
   }
@@ -361,22 +382,23 @@ int Program::run() {
   }
   threads.clear();
   if (error_) std::rethrow_exception(error_);
-  print_remains(descriptors_before);
+  Remains all;
+  for (const auto& worker : workers_) all += worker->remains();
+  print_figures("stopped", all);
   return 0;
 }
 
-void Program::print_remains(int descriptors_before) const {
-  Remains all;
-  for (const auto& worker : workers_) all += worker->remains();
-  std::fprintf(
-      stderr,
-      "%s stopped: closed=%llu connections=%llu fds=%d buffers_lent=%llu "
-      "ops_in_flight=%llu %s engine=%s\n",
-      name_.c_str(), static_cast<unsigned long long>(all.stats.connections_closed),
-      static_cast<unsigned long long>(all.stats.connections_opened - all.stats.connections_closed),
-      open_descriptors() - descriptors_before, static_cast<unsigned long long>(all.buffers_lent),
-      static_cast<unsigned long long>(all.operations_in_flight), all.stats.to_string().c_str(),
-      workers_.front()->ring_info().name.c_str());
+void Program::print_figures(const char* state, const Remains& remains) const {
+  const LoopStats& stats = remains.stats;
+  std::fprintf(stderr,
+               "%s %s: closed=%llu connections=%llu fds=%d buffers_lent=%llu ops_in_flight=%llu "
+               "%s engine=%s\n",
+               name_.c_str(), state, static_cast<unsigned long long>(stats.connections_closed),
+               static_cast<unsigned long long>(stats.connections_opened - stats.connections_closed),
+               open_descriptors() - descriptors_before_,
+               static_cast<unsigned long long>(remains.buffers_lent),
+               static_cast<unsigned long long>(remains.operations_in_flight),
+               stats.to_string().c_str(), workers_.front()->ring_info().name.c_str());
 }
 
 }  // namespace

@@ -49,6 +49,25 @@ BufferGroup::Owner make_buffers(std::unique_ptr<Ring>& ring, const LoopOptions& 
   return make_buffers(ring, options);
 }
 
+enum class EnterVerdict : std::uint8_t { entered, again, never };
+
+/// The table of what an enter may answer.
+EnterVerdict judge_enter(int result) noexcept {
+  switch (-result) {
+    case 0:
+    case ETIME:
+    case EINTR:
+      return EnterVerdict::entered;
+    case EAGAIN:  // no memory for requests
+    case ENOMEM:
+    case EBUSY:  // completions must be taken off first
+    case EBADR:  // a completion was lost for want of memory: its operation ends with the loop
+      return EnterVerdict::again;
+    default:
+      return EnterVerdict::never;
+  }
+}
+
 [[noreturn, gnu::noinline]] void fail_enter(int result, const Ring& ring) {
   throw OSError(errno_code(-result), "enter of " + ring.info().name);
 }
@@ -328,21 +347,16 @@ bool Loop::spin(Duration limit) noexcept {
   return hit;
 }
 
-/// The table of what an enter may answer. What loses nothing is counted and tried again.
+/// What an enter answered. What loses nothing is counted and tried again.
 void Loop::check_enter(int result) {
-  if (result == 0) return;
-  switch (-result) {
-    case ETIME:
-    case EINTR:
+  switch (judge_enter(result)) {
+    case EnterVerdict::entered:
       return;
-    case EAGAIN:  // no memory for requests
-    case ENOMEM:
-    case EBUSY:  // completions must be taken off first
-    case EBADR:  // a completion was lost for want of memory: its operation ends with the loop
+    case EnterVerdict::again:
       ++stats_.enter_again;
       if (ring_->ready() == 0) std::this_thread::sleep_for(memory_pause);
       return;
-    default:
+    case EnterVerdict::never:
       fail_enter(result, *ring_);
   }
 }
@@ -471,11 +485,30 @@ void Loop::reap_everything() noexcept {
   const TimePoint deadline = Clock::now() + close_patience;
   while (operations_in_flight() > 0) {
     submit_queued();
-    static_cast<void>(ring_->enter(1, std::chrono::milliseconds(100)));
-    reap();
+    const int result = ring_->enter(1, std::chrono::milliseconds(100));
+    if (judge_enter(result) == EnterVerdict::never) {
+      drop_everything();
+    } else {
+      reap();
+    }
     discard_ready();
     PELTON_ASSERT(Clock::now() < deadline);  // an operation that never ends is a bug of ours
   }
+}
+
+/// For a ring that cannot be entered any more. As completions are worked out by enters alone, the
+/// kernel touches nothing any more: what is in flight ends as if it were cancelled.
+void Loop::drop_everything() noexcept {
+  ops_.for_each([this](const Op& op) { complete(ops_.user_data(op), -ECANCELED, 0); });
+  for (std::size_t count = queued_.size(); count > 0; --count) {
+    Op& op = *queued_.front();
+    queued_.pop_front();
+    op.state_ = Op::State::idle;
+    --in_flight_;
+    op.kind_->complete(op, -ECANCELED, 0);
+  }
+  cancels_.clear();
+  cancels_in_flight_ = 0;
 }
 
 }  // namespace pelton

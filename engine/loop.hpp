@@ -237,6 +237,7 @@ class Loop {
   void run_ready() noexcept;
   void discard_ready() noexcept;
   void reap_everything() noexcept;
+  void drop_everything() noexcept;
   /// Runs `work` on a worker, then `settle` on the loop unless it is closed by then.
   void run_in_thread(Callback work, Callback settle);
   void settle_job(std::uint64_t id);

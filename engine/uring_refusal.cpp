@@ -2,6 +2,7 @@
 // mode and the locked-memory limit, each with its remedy. See uring_ring.hpp.
 #include <sys/resource.h>
 
+#include <cstring>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -34,26 +35,8 @@ std::string kib(rlim_t bytes) {
 }
 
 const char* errno_name(int value) {
-  switch (value) {
-    case EPERM:
-      return "EPERM";
-    case EACCES:
-      return "EACCES";
-    case ENOSYS:
-      return "ENOSYS";
-    case ENOMEM:
-      return "ENOMEM";
-    case EINVAL:
-      return "EINVAL";
-    case EMFILE:
-      return "EMFILE";
-    case EOPNOTSUPP:
-      return "EOPNOTSUPP";
-    case ENFILE:
-      return "ENFILE";
-    default:
-      return "errno";
-  }
+  const char* const name = strerrorname_np(value);
+  return name ? name : "errno";
 }
 
 void advise_permission(std::ostringstream& text, const std::string& disabled,
@@ -65,7 +48,7 @@ void advise_permission(std::ostringstream& text, const std::string& disabled,
   }
   const bool filtered = seccomp != "0" && seccomp != "unknown";
   if (filtered) {
-    text << "\n  remedy: a seccomp filter is active and refuses io_uring_setup; allow "
+    text << "\n  remedy: a seccomp filter is active and refuses it; allow "
             "io_uring_setup, io_uring_enter and io_uring_register in the container's profile "
             "(Docker: --security-opt seccomp=PROFILE.json; systemd: SystemCallFilter=@aio)";
   }
@@ -116,6 +99,8 @@ std::string explain_ring_refusal(int errno_value, std::string_view what) {
               "(`--engine epoll`)";
       break;
     default:
+      text << "\n  remedy: io_uring does not answer so of itself: look for a sandbox or a tracer "
+              "around the process, or serve on epoll (`--engine epoll`, PELTON_ENGINE=epoll)";
       break;
   }
   return text.str();

@@ -72,6 +72,15 @@ class UringRing final : public Ring {
     return options.restricted ? restrict_and_enable() : 0;
   }
 
+  /// Whether the ring may be entered, which a filter can refuse where it allows the rest.
+  /// \return 0 or a negated errno.
+  int try_entering() noexcept {
+    const int result = enter(0, nanoseconds::zero());
+    const bool for_now = result == -EINTR || result == -EAGAIN || result == -EBUSY ||
+                         result == -ENOMEM || result == -ETIME;
+    return for_now ? 0 : result;
+  }
+
   void take_verdict(const ProbeVerdict& verdict) {
     for (const auto& [feature, text] : verdict.refusals) {
       if (info_.*feature) info_.turn_down(feature, text);
@@ -243,6 +252,9 @@ ProbeVerdict examine_small_ring() {
   std::unique_ptr<UringRing> ring;
   const int error = set_up_patiently(ring, probe_ring_options, probe_ring_options.memory_patience);
   if (error != 0) throw OSError(errno_code(-error), "no ring to probe with");
+  if (const int refused = ring->try_entering(); refused != 0) {
+    throw OSError(errno_code(-refused), "the ring to probe with cannot be entered");
+  }
   return probe_features(*ring);
 }
 
@@ -279,6 +291,11 @@ std::unique_ptr<Ring> make_uring_ring(const RingOptions& options) {
     error = set_up_patiently(ring, size, std::min(options.memory_patience, charge_drains));
   }
   if (error != 0) throw RingUnavailable(errno_code(-error), explain_ring_refusal(-error));
+  if (const int refused = ring->try_entering(); refused != 0) {
+    throw RingUnavailable(
+        errno_code(-refused),
+        explain_ring_refusal(-refused, "io_uring is refused on this host: io_uring_enter"));
+  }
   if (!verdict.unusable.empty()) {
     const std::string what = "io_uring cannot be trusted, " + verdict.unusable + ": a trial of it";
     throw RingUnavailable(errno_code(EOPNOTSUPP), explain_ring_refusal(EOPNOTSUPP, what));

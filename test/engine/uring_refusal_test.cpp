@@ -64,7 +64,8 @@ bool works(pelton::Ring& ring) {
 TEST_CASE("a refusal names the errno and every fact of this host and a remedy") {
   const std::pair<int, const char*> known[] = {
       {EPERM, "EPERM"},   {ENOSYS, "ENOSYS"}, {ENOMEM, "ENOMEM"}, {EINVAL, "EINVAL"},
-      {EMFILE, "EMFILE"}, {ENFILE, "ENFILE"}, {EACCES, "EACCES"}};
+      {EMFILE, "EMFILE"}, {ENFILE, "ENFILE"}, {EACCES, "EACCES"}, {EAGAIN, "EAGAIN"},
+      {EBUSY, "EBUSY"},   {EINTR, "EINTR"}};
   for (const auto& [value, name] : known) {
     CAPTURE(name);
     const std::string text = explain_ring_refusal(value);
@@ -103,6 +104,37 @@ TEST_CASE("a ring under a seccomp filter is refused, and the text says what to a
     CHECK(contains(end.output, "seccomp mode 2"));
     CHECK(contains(end.output, "a seccomp filter is active"));
   }
+}
+
+TEST_CASE("a filter that refuses only io_uring_enter is found out when the ring is made") {
+  for (const int error : {EPERM, ENOSYS}) {
+    const ChildEnd end = run_in_child([error] {
+      refuse_io_uring(error, __NR_io_uring_enter);
+      return errno_of_ring({});
+    });
+    CAPTURE(end.output);
+    CHECK(end.exit_status == error);
+    CHECK(contains(end.output, "refused on this host: io_uring_enter failed with E"));
+    CHECK(contains(end.output, "a seccomp filter is active"));
+  }
+}
+
+TEST_CASE("a ring that may not be entered any more ends its loop soon, with the reason") {
+  const ChildEnd end = run_in_child([] {
+    const auto begin = std::chrono::steady_clock::now();
+    try {
+      pelton::Loop loop({.engine = uring});
+      loop.call_soon([] { refuse_io_uring(EPERM, __NR_io_uring_enter); });
+      loop.run_forever();
+      return 1;
+    } catch (const pelton::OSError& error) {
+      std::puts(error.what());
+    }
+    return std::chrono::steady_clock::now() - begin < std::chrono::seconds(5) ? 0 : 2;
+  });
+  CAPTURE(end.output);
+  CHECK(end.exit_status == 0);
+  CHECK(contains(end.output, "enter of io_uring"));
 }
 
 TEST_CASE("a loop under a seccomp filter is refused alike and leaves no descriptor open") {

@@ -214,6 +214,10 @@ class Process:
         time.sleep(seconds)
         return self.cpu_seconds() - before
 
+    def fds(self):
+        """The number of its open descriptors."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
     def rss(self):
         """Resident memory in bytes."""
         text = pathlib.Path(f"/proc/{self.pid}/status").read_text()
@@ -223,8 +227,9 @@ class Process:
 class Server(Process):
     """pelton-echo or pelton-proxy, up and serving once constructed."""
 
-    def __init__(self, name, listen, *options, nofile=None, prepare=None):
-        command = [program(name)]
+    def __init__(self, name, listen, *options, nofile=None, prepare=None, under=()):
+        """`under` is a command that becomes the server, strace -D for one."""
+        command = [*under, program(name)]
         for each in listen:
             command += ["--listen", each]
         super().__init__([*command, *options], nofile, prepare)
@@ -292,6 +297,14 @@ class Case(unittest.TestCase):
         self.addCleanup(shutil.rmtree, made, ignore_errors=True)
         return made
 
+    def eventually(self, what, seconds, why):
+        """Waits until `what()` is true."""
+        deadline = time.monotonic() + seconds
+        while not what():
+            if time.monotonic() > deadline:
+                self.fail(why() if callable(why) else why)
+            time.sleep(0.01)
+
     def note(self, text):
         """A figure worth printing beside the result."""
         print(f"      {text}", flush=True)
@@ -312,9 +325,9 @@ class Case(unittest.TestCase):
     def proxy(self, upstream, *options, listen=f"{HOST}:0", **kwargs):
         return self.serve("pelton-proxy", listen, "--upstream", str(upstream), *options, **kwargs)
 
-    def refuses(self, name, *options, prepare=None, timeout=START_SECONDS):
+    def refuses(self, name, *options, prepare=None, timeout=START_SECONDS, under=()):
         """Runs a program that must not serve; returns it, ended, with a non-zero status."""
-        made = self.process(program(name), *options, prepare=prepare)
+        made = self.process(*under, program(name), *options, prepare=prepare)
         made.wait(timeout)
         status = made.child.returncode
         self.assertNotEqual(status, 0, made.describe())

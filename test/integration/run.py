@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
 """Runs the integration tests against built programs.
 
-    test/integration/run.py [--bin DIR] [--only NAME]... [--list] [--quick]
+    test/integration/run.py [--suite tests|faults|load] [--bin DIR] [--only NAME]...
+                            [--list] [--quick]
+
+The suites: `tests` is test_*.py; `faults` is fault_*.py, a table of faults put to the programs,
+which --list prints; `load` is load_*.py, many connections and large floods, with figures. A case
+that is about one engine is left out where PELTON_ENGINE names another.
 
 Prints one line for each test, what went wrong beneath it, and last `N passed, M failed,
-K skipped`. The exit status is 1 where a test failed. The tests are unittest cases in test_*.py;
-`PELTON_BIN=DIR python3 -m unittest` in this directory runs them as well. See harness.py.
+K skipped`. The exit status is 1 where a test failed. The tests are unittest cases;
+`PELTON_BIN=DIR python3 -m unittest` in this directory runs `tests` as well. See harness.py.
 """
 
 import argparse
@@ -17,6 +22,7 @@ import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+PATTERNS = {"tests": "test_*.py", "faults": "fault_*.py", "load": "load_*.py"}
 
 
 class Lines(unittest.TestResult):
@@ -81,9 +87,29 @@ def cases(suite):
             yield each
 
 
+def fault_of(case):
+    """What a case of the suite `faults` is about, as faults.Fault; None for other cases."""
+    return getattr(getattr(case, getattr(case, "_testMethodName", ""), None), "fault", None)
+
+
+def list_cases(chosen):
+    """The names; for faults the table of what happens when to whom, and how many there are."""
+    rows = [fault_of(each) for each in chosen]
+    if None in rows:
+        for each in chosen:
+            print(name_of(each))
+        return
+    for row in [("phase", "fault", "program", "engine"), *rows]:
+        print(f"{row[0]:<34}{row[1]:<38}{row[2]:<22}{row[3]}".rstrip())
+    runs = sum(row.runs for row in rows)
+    print(f"{len(rows)} cases; with each engine that they are for {runs}")
+
+
 def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", choices=sorted(PATTERNS), default="tests",
+                        help="which tests (default %(default)s)")
     parser.add_argument("--bin", metavar="DIR", default=str(ROOT / "build" / "release" / "bin"),
                         help="where the programs are (default %(default)s)")
     parser.add_argument("--only", metavar="NAME", action="append", default=[],
@@ -101,13 +127,14 @@ def main():
     if not arguments.list and not pathlib.Path(arguments.bin).is_dir():
         sys.exit(f"run.py: no directory {arguments.bin}: build first, or say --bin DIR")
     sys.path.insert(0, str(HERE))
-    suite = unittest.TestLoader().discover(str(HERE), top_level_dir=str(HERE))
+    suite = unittest.TestLoader().discover(str(HERE), PATTERNS[arguments.suite], str(HERE))
     chosen = [each for each in cases(suite)
               if not arguments.only or any(only in each.id() for only in arguments.only)]
     if arguments.list:
-        for each in chosen:
-            print(name_of(each))
+        list_cases(chosen)
         return 0
+    engine = os.environ.get("PELTON_ENGINE", "")
+    chosen = [each for each in chosen if fault_of(each) is None or fault_of(each).is_for(engine)]
     if not chosen:
         sys.exit(f"run.py: no test is named like {' or '.join(arguments.only)}")
     result = Lines()

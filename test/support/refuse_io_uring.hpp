@@ -12,11 +12,11 @@
 
 namespace pelton::test {
 
-/// From now on io_uring_setup fails with `error` in this process.
-inline void refuse_io_uring(int error) {
+/// From now on io_uring_setup, or another system call, fails with `error` in this process.
+inline void refuse_io_uring(int error, unsigned call = __NR_io_uring_setup) {
   std::array<sock_filter, 4> filter{{
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   }};
