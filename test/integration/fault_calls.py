@@ -5,9 +5,10 @@ one that was there before talk to it. What loses nothing must lose nothing; wher
 connection is lost, or cannot be had, that one is ended and the others go on. Only a ring that may
 never be entered again ends the server, with 78 and the reason.
 
-What fails is bounded in number, so that nothing does when strace lets go of the server: a call that
-it has begun to change then would end with ENOSYS. EAGAIN is not told to the receives, sends and accepts of the epoll engine: where the kernel says it,
-it tells by an event when to try again, and strace does not.
+What fails is bounded in number, so that nothing does when strace lets go of the server: a call
+that it has begun to change then would end with ENOSYS. EAGAIN is not told to the receives, sends
+and accepts of the epoll engine: where the kernel says it, it tells by an event when to try again,
+and strace does not.
 
 Neighbours: faults.py has strace; fault_start.py does the same to the start.
 """
@@ -138,7 +139,8 @@ class Calls(Case):
         back = bytearray()
         sent = 0
         while len(back) < len(data):
-            readable, writable, _ = select.select([sock], [sock] if sent < len(data) else [], [], 20)
+            unsent = [sock] if sent < len(data) else []
+            readable, writable, _ = select.select([sock], unsent, [], 20)
             if not readable and not writable:
                 self.fail(f"silence after {len(back)} bytes")
             if writable:

@@ -62,7 +62,8 @@ class Watch:
         deadline = time.monotonic() + SETTLE_S
         while True:
             now = self.ask()
-            left = {key: (self.before[key], now[key]) for key in LEFT if now[key] > self.before[key]}
+            left = {key: (self.before[key], now[key]) for key in LEFT
+                    if now[key] > self.before[key]}
             if not left or time.monotonic() > deadline:
                 self.samples.append(now)
                 return left

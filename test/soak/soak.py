@@ -48,7 +48,7 @@ def parse():
     parser.add_argument("--engine", choices=("auto", "uring", "epoll"), default="auto",
                         help="of the servers (default %(default)s)")
     parser.add_argument("--out", metavar="DIR", default=str(ROOT / "build" / "soak"),
-                        help="where the summary, the samples and the picture go (default build/soak)")
+                        help="where summary, samples and picture go (default build/soak)")
     parser.add_argument("--bin", metavar="DIR", default=str(ROOT / "build" / "release" / "bin"),
                         help="where the programs are (default build/release/bin)")
     parser.add_argument("--seed", type=int, default=1, metavar="N",
