@@ -10,7 +10,6 @@ descriptor is left.
 Neighbours: faults.py makes the cases; fault_signals.py does it to the servers.
 """
 
-import random
 import signal
 import socket
 import threading
@@ -21,12 +20,11 @@ import zlib
 from clients import receive_all, talks
 from faults import Fault, add_cases, sanitized
 from harness import HOST, MIB, Case, Server
-from puppet import Puppet
+from puppet import Puppet, endless
 
-STREAM = 32 * MIB  # more than the buffers of a proxied connection hold
-FROM_CLIENT = random.Random(1).randbytes(STREAM)
+FROM_CLIENT = endless(1)
 REQUEST = FROM_CLIENT[:MIB]
-FROM_UPSTREAM = random.Random(2).randbytes(STREAM)
+FROM_UPSTREAM = endless(2)
 SMALL_BUFFER = 256 * 1024  # so that little fills it
 STOPPED_SECONDS = 0.1
 TOLD_SECONDS = 10

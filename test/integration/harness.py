@@ -25,6 +25,7 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 QUICK = os.environ.get("PELTON_QUICK", "") not in ("", "0")
+KIB = 1 << 10
 MIB = 1 << 20
 START_SECONDS = 20
 STOP_SECONDS = 30

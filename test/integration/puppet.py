@@ -9,6 +9,7 @@ Neighbour: fault_peers.py.
 
 import json
 import os
+import random
 import select
 import signal
 import socket
@@ -18,6 +19,12 @@ import zlib
 SECONDS = 20
 LAST_WORDS = 1 << 20
 FULL_AFTER = 0.15  # seconds that a socket takes nothing
+
+
+def endless(seed):
+    """Noise, more than all buffers of a connection hold (a kernel may let them grow to 32 MiB); it
+    repeats itself, but at no offset that a buffer would have."""
+    return random.Random(seed).randbytes(4_194_301) * 24
 
 
 class Puppet:
@@ -107,6 +114,11 @@ class Child:
         """Sends so much, reading what comes meanwhile."""
         self.exchange(self.sent + int(size), read=True)
 
+    def greet(self):
+        """Sends a little and waits for an answer: now the connection is established all the way."""
+        self.send(1000)
+        self.read()
+
     def fill(self):
         """Sends until nobody takes any more, and reads nothing."""
         while self.sent < len(self.data):
@@ -137,6 +149,17 @@ class Child:
         while self.read():
             pass
         return {"sent": self.sent, "received": self.received, "crc": self.crc}
+
+    def await_end(self):
+        """Reads until the other side has ended or reset the connection."""
+        try:
+            while self.read():
+                pass
+        except TimeoutError:
+            raise
+        except OSError:
+            pass
+        return {"received": self.received}
 
     def exchange(self, until, read):
         while self.sent < until:

@@ -1,7 +1,7 @@
 """A system call filter that refuses io_uring, as container run times do.
 
-Used by test_refusal.py: `refuse_io_uring(errno)` makes a function for a child to call between
-fork and exec; io_uring_setup(2) then fails there with that errno. Neighbour: harness.py.
+Used by test_refusal.py and fault_limits.py: `refuse(call, errno)` makes a function for a child to
+call between fork and exec; that system call then fails there with that errno. Neighbour: harness.py.
 """
 
 import ctypes
@@ -17,7 +17,9 @@ BPF_LD_W_ABS = 0x20
 BPF_JMP_JEQ_K = 0x15
 BPF_RET_K = 0x06
 SYSCALL_NUMBER_OFFSET = 0
-IO_URING_SETUP = 425  # the same number on every architecture but alpha
+IO_URING_SETUP = 425  # the same numbers on every architecture but alpha
+IO_URING_ENTER = 426
+IO_URING_REGISTER = 427
 
 
 class Program(ctypes.Structure):
@@ -32,11 +34,16 @@ def instruction(code, if_true, if_false, value):
 
 
 def refuse_io_uring(number):
-    """A function that makes io_uring_setup(2) fail with errno `number` in the calling process."""
+    """refuse() for io_uring_setup(2)."""
+    return refuse(IO_URING_SETUP, number)
+
+
+def refuse(call, number):
+    """A function that makes system call `call` fail with errno `number` in the calling process."""
     libc = ctypes.CDLL(None, use_errno=True)
     code = b"".join([
         instruction(BPF_LD_W_ABS, 0, 0, SYSCALL_NUMBER_OFFSET),
-        instruction(BPF_JMP_JEQ_K, 0, 1, IO_URING_SETUP),
+        instruction(BPF_JMP_JEQ_K, 0, 1, call),
         instruction(BPF_RET_K, 0, 0, SECCOMP_RET_ERRNO | number),
         instruction(BPF_RET_K, 0, 0, SECCOMP_RET_ALLOW),
     ])
