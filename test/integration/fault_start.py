@@ -51,6 +51,16 @@ class Start(Case):
         self.assertEqual(server.engine, "io_uring", server.describe())
         server.stop()
         self.assertNotIn("[warn]", server.stderr)
+        if error == "EINTR":  # which says nothing about the kernel
+            self.assertEqual(self.caps(server), self.caps(self.untouched()))
+
+    def caps(self, server):
+        return re.search(r"recv_caps=\w+", server.stdout[0])[0]
+
+    def untouched(self):
+        server = self.echo()
+        server.stop()
+        return server
 
     def serves_on_epoll(self, name, call, error, when):
         server = self.starts(name, "auto", call, error, when)

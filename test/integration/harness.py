@@ -248,14 +248,30 @@ class Server(Process):
     def address(self):
         return self.addresses[0]
 
+    def figures(self, state):
+        """The counters of each line `NAME STATE: ...` on stderr; integers where they are."""
+        lines = re.findall(rf"^.*{re.escape(self.name)} {state}: (.*)\n", self.stderr, re.M)
+        return [{key: int(value) if re.fullmatch(r"-?\d+", value) else value
+                 for key, _, value in (each.partition("=") for each in line.split())}
+                for line in lines]
+
     def stopped(self):
-        """The figures of the exit line, as a dict; integers where they are integers."""
-        match = re.search(rf"^.*{re.escape(self.name)} stopped: (.*)$", self.stderr, re.M)
-        if match is None:
+        """The figures of the exit line."""
+        found = self.figures("stopped")
+        if not found:
             raise AssertionError(f"no `{self.name} stopped: ...` line: {self.describe()}")
-        pairs = (each.partition("=") for each in match[1].split())
-        return {key: int(value) if re.fullmatch(r"-?\d+", value) else value
-                for key, _, value in pairs}
+        return found[0]
+
+    def running(self, timeout=START_SECONDS):
+        """The figures that a server of one thread prints on SIGUSR1."""
+        heard = len(self.figures("running"))
+        self.signal(signal.SIGUSR1)
+        deadline = time.monotonic() + timeout
+        while len(found := self.figures("running")) <= heard:
+            if not self.alive() or time.monotonic() > deadline:
+                raise AssertionError(f"it does not tell its figures: {self.describe()}")
+            time.sleep(0.01)
+        return found[-1]
 
     def stop(self, number=signal.SIGTERM, timeout=STOP_SECONDS):
         """Ends it by a signal: exit status 0, and nothing left behind. Returns its figures."""

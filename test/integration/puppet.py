@@ -1,8 +1,8 @@
 """A peer whose process can be stopped and killed: it holds one end of a connection.
 
 `Puppet(sock, data)` forks a child that takes the socket over, and does what it is told: send,
-fill, end, reset, finish. What it sends comes from `data`; at the end it says how much it received and
-its CRC-32. The child does no more than system calls on that socket, and never returns.
+fill, end, reset, finish. What it sends comes from `data`; at the end it says how much it received
+and its CRC-32. The child does no more than system calls on that socket, and never returns.
 
 Neighbour: fault_peers.py.
 """
@@ -165,7 +165,7 @@ class Child:
         while self.sent < until:
             readable, writable, _ = select.select([self.sock], [self.sock], [], SECONDS)
             if not readable and not writable:
-                raise TimeoutError(f"silence after {self.sent} bytes sent, {self.received} received")
+                raise TimeoutError(f"silence after {self.sent} bytes sent")
             if writable:
                 piece = self.data[self.sent:min(until, self.sent + 65536)]
                 self.sent += self.sock.send(piece)

@@ -1,7 +1,8 @@
 """A system call filter that refuses io_uring, as container run times do.
 
 Used by test_refusal.py and fault_limits.py: `refuse(call, errno)` makes a function for a child to
-call between fork and exec; that system call then fails there with that errno. Neighbour: harness.py.
+call between fork and exec; that system call then fails there with that errno. Neighbour:
+harness.py.
 """
 
 import ctypes

@@ -1,6 +1,7 @@
 """Many connections, few buffers, slow readers: pelton-echo where resources are short.
 
-Memory and CPU are the server's own, from /proc. Neighbours: harness.py, clients.py.
+Memory and CPU are the server's own, from /proc. Neighbours: load_crowds.py has more of them at
+once; harness.py, clients.py.
 """
 
 import asyncio
@@ -14,62 +15,8 @@ import unittest
 from clients import digest_all, echo_rounds, receive, talks
 from harness import MIB, QUICK, Case, raise_nofile
 
-CONNECTIONS = 10_000
-SOURCES = [f"127.0.0.{last}" for last in range(2, 6)]
-IDLE_BYTES = 1024  # of user memory, at most, per connection of pelton-echo
 PAIRS = 2_000
-PAIR_BYTES = 1536  # the same per proxied pair
-
-
-class TenThousandConnections(Case):
-    """10,000 at once in one process."""
-
-    TIME_LIMIT = 180
-
-    def setUp(self):
-        super().setUp()
-        raise_nofile(CONNECTIONS + 300)
-        self.clients = []
-        self.addCleanup(self.close_all)
-
-    def close_all(self):
-        while self.clients:
-            self.clients.pop().close()
-
-    def round(self, number):
-        """Every client sends a message of its own, then every client reads its echo."""
-        messages = [f"client {index}, round {number}; ".encode().ljust(64, b".")
-                    for index in range(len(self.clients))]
-        for sock, message in zip(self.clients, messages):
-            sock.sendall(message)
-        for sock, message in zip(self.clients, messages):
-            self.assertEqual(receive(sock, len(message)), message)
-
-    def test_all_echo_and_idle_ones_are_small(self):
-        server = self.echo(nofile=CONNECTIONS + 300)
-        # What all connections share (the buffers above all) is in memory before it is measured.
-        asyncio.run(echo_rounds(server.address, 64, 20, 60_000))
-        time.sleep(0.3)
-        before = server.rss()
-        for index in range(CONNECTIONS):
-            source = SOURCES[index % len(SOURCES)]
-            self.clients.append(server.address.socket(timeout=30, source=source))
-        self.round(1)
-        idle = (server.rss() - before) / CONNECTIONS
-        self.note(f"{idle:.0f} bytes of user memory per idle connection"
-                  f" (at most {IDLE_BYTES}); {before // 1024} KiB without them")
-        self.round(2)
-        random.Random(1).shuffle(self.clients)
-        self.round(3)
-        self.assert_idle(server, 1, 0.02, f"{CONNECTIONS} idle connections")
-        after = (server.rss() - before) / CONNECTIONS
-        self.note(f"{after:.0f} bytes of it after two more rounds")
-        self.close_all()
-        figures = server.stop()
-        self.assertGreaterEqual(figures["accepted"], CONNECTIONS)
-        if not os.environ.get("PELTON_SANITIZE"):  # whose shadow memory is no connection's
-            self.assertLessEqual(idle, IDLE_BYTES)
-            self.assertLessEqual(after, IDLE_BYTES)
+PAIR_BYTES = 1536  # of user memory, at most, per proxied pair
 
 
 class ProxiedPairs(Case):

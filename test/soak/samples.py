@@ -7,23 +7,14 @@ descriptors are what they were before it; memory does not grow after the first t
 Neighbours: soak.py asks for samples and the verdict; picture.py draws them.
 """
 
-import re
-import signal
 import statistics
 import time
 
 MIB = 1 << 20
-ANSWER_S = 20  # for the counters, on a busy machine
 SETTLE_S = 30  # for everything to be given back once the load is gone
 RISE_FLOOR = 1.5 * MIB  # of memory, over the last two thirds: what allocators and chance make of it
 RISE_PART = 0.05        # and of what it was
 LEFT = ("connections", "buffers_lent", "ops_in_flight", "fds")
-
-
-def counters(line):
-    """The figures of a line "NAME STATE: key=value ..."."""
-    pairs = (each.partition("=") for each in line.partition(": ")[2].split())
-    return {key: int(value) for key, _, value in pairs if re.fullmatch(r"-?\d+", value)}
 
 
 class Watch:
@@ -36,19 +27,9 @@ class Watch:
         self.started = time.monotonic()
         self.before = self.ask()
 
-    def running_lines(self):
-        return re.findall(rf"^.*{self.server.name} running: .*$", self.server.stderr, re.M)
-
     def ask(self):
         """The server's counters and its memory now."""
-        heard = len(self.running_lines())
-        self.server.signal(signal.SIGUSR1)
-        deadline = time.monotonic() + ANSWER_S
-        while len(lines := self.running_lines()) <= heard:
-            if not self.server.alive() or time.monotonic() > deadline:
-                raise RuntimeError(f"{self.label} does not answer: {self.server.describe()}")
-            time.sleep(0.01)
-        figures = counters(lines[-1])
+        figures = self.server.running()
         figures.update(seconds=round(time.monotonic() - self.started, 2), rss=self.server.rss(),
                        fds=self.server.fds(), cpu=round(self.server.cpu_seconds(), 3))
         return figures
