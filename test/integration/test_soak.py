@@ -3,7 +3,6 @@
 Neighbours: test/soak is what is tested; ctest runs scripts/soak.sh itself for three minutes.
 """
 
-import json
 import os
 import pathlib
 import signal
@@ -62,22 +61,11 @@ class Script(Case):
                               text=True, timeout=80, check=False)
 
     def test_a_bad_argument_is_named(self):
-        for options, word in ((["--minutes", "0"], "--minutes"), ([], "--minutes"),
+        for options, word in (([], "--minutes"), (["--minutes", "0"], "--minutes"),
                               (["--minutes", "1", "--engine", "kqueue"], "kqueue")):
             done = self.run_script(*options)
             self.assertEqual(done.returncode, 2, done.stderr)
             self.assertIn(word, done.stderr)
-
-    @unittest.skipIf(os.environ.get("PELTON_SANITIZE"), "an uninstrumented run says as much")
-    def test_six_seconds_pass_and_leave_a_summary(self):
-        out = pathlib.Path(self.directory())
-        done = self.run_script("--minutes", "0.1", "--out", out)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-        self.assertEqual(summary["breaches"], [])
-        self.assertGreater(summary["load"]["messages compared"], 0)
-        self.assertEqual([each["connections"] for each in summary["servers"]], [0, 0, 0])
-        self.assertGreater((out / "samples.jsonl").stat().st_size, 0)
 
     @unittest.skipIf(os.environ.get("PELTON_SANITIZE"), "an uninstrumented run says as much")
     def test_a_server_that_dies_is_a_breach(self):
