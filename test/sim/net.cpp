@@ -1,6 +1,8 @@
 // Bytes, ends and resets between two ends. See net.hpp.
 #include "sim/net.hpp"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -11,8 +13,8 @@
 namespace pelton::sim {
 
 Connection::Connection(World& world, unsigned id, std::size_t room_of_program,
-                       std::size_t room_of_peer)
-    : world_(world), id_(id) {
+                       std::size_t room_of_peer, Kind kind)
+    : world_(world), id_(id), kind_(kind) {
   sides_[program].room = room_of_program;
   sides_[peer].room = room_of_peer;
 }
@@ -32,10 +34,23 @@ bool Connection::writable(End from) const noexcept {
   return broken(from) || unread(End(1 - from)) + to.under_way < to.room;
 }
 
+unsigned Connection::poll(End at, std::size_t low_water) const noexcept {
+  const Side& side = sides_[at];
+  const bool no_more = side.end_in || side.reset_in || side.read_shut;
+  unsigned events = 0;
+  if (unread(at) >= low_water || no_more || side.error != 0) events |= POLLIN;
+  if (writable(at)) events |= POLLOUT;
+  if (no_more) events |= POLLRDHUP;
+  if (no_more && (side.write_shut || side.reset_in)) events |= POLLHUP;
+  if (side.error != 0) events |= POLLERR;
+  return events;
+}
+
 int Connection::take_error(End at) noexcept { return std::exchange(sides_[at].error, 0); }
 
 ssize_t Connection::send(End from, std::span<const std::byte> data) {
   Side& side = sides_[from];
+  if (kind_ == Kind::unix_pair && side.write_shut) return -EPIPE;  // its error is for reads
   if (const int error = take_error(from)) return -error;
   if (side.reset_in || side.write_shut) return -EPIPE;
   Side& to = sides_[1 - from];
@@ -96,9 +111,18 @@ void Connection::close(End from) {
   Side& side = sides_[from];
   if (side.closed) return;
   side.closed = true;
+  if (kind_ == Kind::unix_pair) return leave(from);
   if (side.reset_in) return;
   if (unread(from) > 0) return reset(from);
   if (!side.write_shut) shut(from, false, true);
+}
+
+/// The end of a unix socket: the other one learns of it at once.
+void Connection::leave(End from) {
+  Side& other = sides_[1 - from];
+  if (unread(from) > 0) other.error = ECONNRESET;
+  other.end_in = other.write_shut = true;
+  changed(End(1 - from));
 }
 
 void Connection::reset(End from) {
@@ -117,6 +141,11 @@ void Connection::reset(End from) {
 
 void Connection::put_on_wire(End to, Segment::Kind kind, std::string data) {
   Side& side = sides_[to];
+  if (kind_ != Kind::distant) {
+    Segment segment{world_.time(), kind, std::move(data)};
+    arrive(to, segment);
+    return changed(to);
+  }
   Duration delay = std::chrono::microseconds(world_.random.between(1, 20));
   if (world_.strikes(Knob::delays)) {
     delay = std::chrono::microseconds(world_.random.scaled(20, 5000));

@@ -1,8 +1,9 @@
-// Connection: a simulated TCP connection, as its two ends see it.
+// Connection: a simulated connection, as its two ends see it.
 //
 // Each end has a window, a receive queue and bytes under way to it. Ends, half-closes and resets
 // travel in the stream's order, but a reset may overtake. What an end may learn follows Linux:
-// a reset is reported once, after the bytes that had arrived, and then reads find an end.
+// a reset is reported once, after the bytes that had arrived, and then reads find an end. On one
+// machine (loopback, unix) what is sent has arrived, and a unix socket knows no reset.
 //
 // Neighbours: world.hpp owns connections; sim_ring.cpp works for the program's end, peers.cpp for
 // the other.
@@ -37,8 +38,10 @@ class Watcher {
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   enum End : std::uint8_t { program = 0, peer = 1 };
+  enum class Kind : std::uint8_t { distant, loopback, unix_pair };
 
-  Connection(World& world, unsigned id, std::size_t room_of_program, std::size_t room_of_peer);
+  Connection(World& world, unsigned id, std::size_t room_of_program, std::size_t room_of_peer,
+             Kind kind = Kind::distant);
 
   /// Takes over as many bytes as there is room for. \return how many, or an errno, negated:
   /// 0 means that there is no room now.
@@ -54,6 +57,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   [[nodiscard]] bool readable(End at) const noexcept;
   [[nodiscard]] bool writable(End from) const noexcept;
+  /// What poll(2) tells of an end. \param low_water  bytes that count as readable.
+  [[nodiscard]] unsigned poll(End at, std::size_t low_water) const noexcept;
   [[nodiscard]] std::size_t unread(End at) const noexcept {
     return sides_[at].inbox.size() - sides_[at].read_to;
   }
@@ -104,10 +109,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void deliver(End to);
   void arrive(End at, Segment& segment);
   void reset_arrives(End at);
+  void leave(End from);
   void changed(End at);
 
   World& world_;
   unsigned id_;
+  Kind kind_;
   Side sides_[2];
 };
 

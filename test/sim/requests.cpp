@@ -1,9 +1,13 @@
 // What each operation does, and the faults that it meets. See sim_ring.hpp.
+#include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
+#include <cstring>
 
 #include <pelton/engine/op.hpp>
 
@@ -22,20 +26,29 @@ std::uint64_t add_to_sum(std::uint64_t sum, std::span<const std::byte> data) noe
   return sum;
 }
 
+/// Those that a poll waits for; errors and ends are told in any case.
+unsigned events_of(const io_uring_sqe& sqe) noexcept {
+  const std::uint32_t asked = sqe.poll32_events;
+  return (std::endian::native == std::endian::big ? asked << 16 | asked >> 16 : asked) | POLLERR |
+         POLLHUP;
+}
+
 }  // namespace
 
 bool SimRing::is_ready(const Request& request) const {
   const File* const file = request.file.get();
   switch (request.sqe.opcode) {
     case IORING_OP_RECV:
-      return file->connection->readable(Connection::program);
+      return file->readable();
     case IORING_OP_SEND:
     case IORING_OP_SENDMSG:
-      return file->connection->writable(Connection::program);
+      return file->writable();
     case IORING_OP_ACCEPT:
       return file->shut || !file->backlog.empty();
     case IORING_OP_READ:
-      return file->events > 0;
+      return file->events > 0 || file->readable();
+    case IORING_OP_POLL_ADD:
+      return (file->poll() & events_of(request.sqe)) != 0;
     default:
       return true;  // a connect is when its time has come, a cancel at once
   }
@@ -55,10 +68,14 @@ void SimRing::proceed(Request& request, bool issuing) {
       return proceed_connect(request, issuing);
     case IORING_OP_READ:
       return proceed_read(request);
+    case IORING_OP_POLL_ADD:
+      return proceed_poll(request);
     case IORING_OP_ASYNC_CANCEL:
       return proceed_cancel(request);
+    case IORING_OP_NOP:
+      return answer(request, 0);
     default:
-      world_.fail("operation of opcode %d is not simulated", int{request.sqe.opcode});
+      return refuse(request, EINVAL);
   }
 }
 
@@ -70,10 +87,11 @@ void SimRing::answer(Request& request, int res, std::uint32_t flags) {
 // --- Receiving ---
 
 void SimRing::proceed_receive(Request& request, bool issuing) {
-  if (!request.file->connection) world_.fail("a receive on what is not connected");
+  if (request.file->kind != File::Kind::socket) return refuse(request, ENOTSOCK);
+  if (!request.file->connection) return refuse(request, ENOTCONN);
   if (table_) look_at_new_buffers();
   if (issuing && buffer_head_ == buffer_seen_) return answer(request, -ENOBUFS);
-  if (!request.file->connection->readable(Connection::program)) return;
+  if (!request.file->readable()) return;
   if (receive_fault(request)) return;
   receive_pieces(request);
 }
@@ -90,12 +108,8 @@ bool SimRing::receive_fault(Request& request) {
 }
 
 void SimRing::receive_pieces(Request& request) {
-  const std::size_t moved_before = request.moved;
   for (unsigned pass = 0; pass < passes_most; ++pass) {
-    if (!receive_piece(request)) return;
-    const std::uint32_t pass_cap = request.sqe.len;
-    if (pass_cap != 0 && request.moved - moved_before >= pass_cap) return;
-    if (!request.file->connection->readable(Connection::program)) return;
+    if (!receive_piece(request) || !request.file->readable()) return;
   }
 }
 
@@ -112,8 +126,9 @@ SimRing::Buffer SimRing::take_buffer() {
 /// Fills one buffer. \return false if the receive has ended.
 bool SimRing::receive_piece(Request& request) {
   Connection& connection = *request.file->connection;
-  if (connection.unread(Connection::program) == 0) {
-    const auto res = static_cast<int>(connection.receive(Connection::program, nullptr, 0));
+  const Connection::End end = request.file->end;
+  if (connection.unread(end) == 0) {
+    const auto res = static_cast<int>(connection.receive(end, nullptr, 0));
     const bool takes = res == 0 && buffer_head_ != buffer_seen_;
     answer(request, res, takes && world_.strikes(Knob::end_takes_buffer) ? take_buffer().flags : 0);
     return false;
@@ -123,11 +138,14 @@ bool SimRing::receive_piece(Request& request) {
     return false;
   }
   const Buffer buffer = take_buffer();
-  std::size_t room = buffer.size;
-  if (world_.strikes(Knob::short_receive)) room = world_.random.between(1, room);
-  const ssize_t count = connection.receive(Connection::program, buffer.data, room);
-  request.moved += static_cast<std::size_t>(count);
+  const std::uint32_t pass_cap = request.sqe.len;
   const auto total_cap = static_cast<std::uint32_t>(request.sqe.splice_fd_in);
+  std::size_t room = buffer.size;
+  if (pass_cap != 0) room = std::min<std::size_t>(room, pass_cap);
+  if (total_cap != 0) room = std::min(room, total_cap - request.moved);
+  if (world_.strikes(Knob::short_receive)) room = world_.random.between(1, room);
+  const ssize_t count = connection.receive(end, buffer.data, room);
+  request.moved += static_cast<std::size_t>(count);
   const bool ends = queue_full() || (total_cap != 0 && request.moved >= total_cap) ||
                     world_.strikes(Knob::receive_ends);
   if (ends) {
@@ -166,9 +184,10 @@ void SimRing::check_memory(Request& request) {
 }
 
 void SimRing::proceed_send(Request& request) {
-  if (!request.file->connection) world_.fail("a send on what is not connected");
+  if (request.file->kind != File::Kind::socket) return refuse(request, ENOTSOCK);
+  if (!request.file->connection) return refuse(request, ENOTCONN);
   check_memory(request);
-  if (!request.file->connection->writable(Connection::program)) return;
+  if (!request.file->writable()) return;
   if (request.moved == 0 && !request.judged) {
     request.judged = true;
     if (send_fault(request)) return;
@@ -201,7 +220,7 @@ void SimRing::send_pieces(Request& request) {
     skip = 0;
     if (slow) piece = piece.first(world_.random.between(1, piece.size()));
     const std::size_t wanted = piece.size();
-    const ssize_t sent = connection.send(Connection::program, piece);
+    const ssize_t sent = connection.send(request.file->end, piece);
     if (sent < 0) {  // bytes that were sent are reported alone, and the error is gone
       return answer(request,
                     request.moved > 0 ? static_cast<int>(request.moved) : static_cast<int>(sent));
@@ -242,15 +261,12 @@ bool SimRing::accept_fault(Request& request) {
 
 void SimRing::proceed_accept(Request& request) {
   File& listener = *request.file;
-  if (!listener.listening) world_.fail("an accept on what does not listen");
+  if (!listener.listening) return refuse(request, EINVAL);
   if (listener.shut) return answer(request, -EINVAL);
   while (!listener.backlog.empty()) {
     if (accept_fault(request)) return;
-    auto file = std::make_shared<File>();
-    file->connection = listener.backlog.front();
-    const int fd = world_.add_file(file);
+    const int fd = world_.accept_from(listener, static_cast<int>(request.sqe.accept_flags));
     if (fd < 0) return answer(request, fd);
-    listener.backlog.pop_front();
     if (queue_full() || world_.strikes(Knob::accept_ends)) return answer(request, fd);
     post(request.sqe.user_data, fd, IORING_CQE_F_MORE);
   }
@@ -277,8 +293,13 @@ void SimRing::proceed_connect(Request& request, bool issuing) {
     constexpr std::array errors{EINTR, EAGAIN, ENOMEM, ENETUNREACH, EADDRNOTAVAIL, ECANCELED};
     return answer(request, -errors[world_.random.below(errors.size())]);
   }
-  if (!world_.upstream || world_.strikes(Knob::connect_refused)) {
-    return answer(request, -ECONNREFUSED);
+  if (world_.strikes(Knob::connect_refused)) return answer(request, -ECONNREFUSED);
+  if (!world_.upstream) {
+    sockaddr_in name{};
+    const auto* const given = reinterpret_cast<const void*>(request.sqe.addr);
+    std::memcpy(&name, given, std::min<std::size_t>(request.sqe.off, sizeof name));
+    return answer(request,
+                  world_.connect_here(*request.file, name.sin_family, ntohs(name.sin_port)));
   }
   request.file->connection = world_.upstream();
   answer(request, 0);
@@ -286,6 +307,11 @@ void SimRing::proceed_connect(Request& request, bool issuing) {
 
 void SimRing::proceed_read(Request& request) {
   File& file = *request.file;
+  if (file.connection && file.readable()) {
+    const auto memory = reinterpret_cast<std::byte*>(request.sqe.addr);
+    const ssize_t count = file.connection->receive(file.end, memory, request.sqe.len);
+    return answer(request, static_cast<int>(count));
+  }
   if (file.events == 0) return;
   if (world_.strikes(Knob::wake_up_fails)) {
     return answer(request, world_.random.chance(500) ? -EINTR : -EAGAIN);
@@ -294,6 +320,11 @@ void SimRing::proceed_read(Request& request) {
   std::memcpy(reinterpret_cast<void*>(request.sqe.addr), &file.events, sizeof file.events);
   file.events = 0;
   answer(request, sizeof file.events);
+}
+
+void SimRing::proceed_poll(Request& request) {
+  const unsigned told = request.file->poll() & events_of(request.sqe);
+  if (told != 0) answer(request, static_cast<int>(told));
 }
 
 // --- Cancelling ---

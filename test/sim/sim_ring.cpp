@@ -12,6 +12,21 @@ using std::chrono::nanoseconds;
 
 constexpr std::size_t steps_per_work = 20;  // as few as the kernel runs in one go
 
+bool names_file(const io_uring_sqe& sqe) noexcept {
+  switch (sqe.opcode) {
+    case IORING_OP_RECV:
+    case IORING_OP_SEND:
+    case IORING_OP_SENDMSG:
+    case IORING_OP_ACCEPT:
+    case IORING_OP_CONNECT:
+    case IORING_OP_READ:
+    case IORING_OP_POLL_ADD:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 RingShape RingShape::draw(Random& random) noexcept {
@@ -44,6 +59,7 @@ SimRing::SimRing(World& world, const RingShape& shape)
 }
 
 SimRing::~SimRing() {
+  if (!world_.checks_program) return;
   if (unsubmitted() > 0) world_.fail("%u submissions were never entered", unsubmitted());
   if (!requests_.empty()) {
     world_.fail("%zu operations never had their final completion, the first of opcode %d",
@@ -54,7 +70,7 @@ SimRing::~SimRing() {
 
 // --- Entering ---
 
-int SimRing::enter(unsigned min_complete, nanoseconds timeout, nanoseconds gather) noexcept {
+int SimRing::enter(unsigned min_complete, nanoseconds timeout, nanoseconds batch_bound) noexcept {
   if (world_.check_invariants) world_.check_invariants();
   const TimePoint begin = world_.time() + nanoseconds(world_.random.between(100, 20'000));
   world_.advance_to(begin);
@@ -72,25 +88,24 @@ int SimRing::enter(unsigned min_complete, nanoseconds timeout, nanoseconds gathe
       deadline += nanoseconds(world_.random.scaled(1000, 3'000'000));
     }
   }
-  TimePoint gather_until = TimePoint::max();
-  if (gather > nanoseconds::zero() && info_.bounded_batches) gather_until = begin + gather;
-  const int result = min_complete == 0 || timeout == nanoseconds::zero()
-                         ? 0
-                         : wait(min_complete, deadline, gather_until);
+  TimePoint batch_until = TimePoint::max();
+  if (batch_bound > nanoseconds::zero() && info_.bounded_batches) batch_until = begin + batch_bound;
+  const int result = min_complete == 0 ? 0 : wait(min_complete, deadline, batch_until);
   publish_flags();
   return result;
 }
 
 /// Lets time pass until enough has completed.
-int SimRing::wait(unsigned min_complete, TimePoint deadline, TimePoint gather_until) {
+int SimRing::wait(unsigned min_complete, TimePoint deadline, TimePoint batch_until) {
   for (;;) {
-    const bool gathered = world_.time() >= gather_until;
-    if (ready() >= (gathered ? std::min(min_complete, 1U) : min_complete)) return 0;
-    if (world_.strikes(Knob::enter_eintr)) return -EINTR;
+    const bool bounded = world_.time() >= batch_until;
+    if (ready() >= (bounded ? 1U : min_complete)) return 0;
+    // What ends a wait is told only where nothing has completed.
+    if (world_.strikes(Knob::enter_eintr)) return ready() > 0 ? 0 : -EINTR;
     if (world_.strikes(Knob::enter_in_vain)) return 0;
-    if (world_.time() >= deadline) return -ETIME;
+    if (world_.time() >= deadline) return ready() > 0 ? 0 : -ETIME;
     TimePoint next = std::min({world_.next_event(), next_change(), deadline});
-    if (!gathered) next = std::min(next, gather_until);
+    if (!bounded) next = std::min(next, batch_until);
     if (next == TimePoint::max()) world_.fail("the program waits for what will never come");
     world_.advance_to(next);
     flush_overflow();
@@ -134,21 +149,20 @@ void SimRing::take(const io_uring_sqe& sqe) {
   ++world_.totals.submissions;
   auto request = std::make_unique<Request>();
   request->sqe = sqe;
-  if (sqe.fd >= 0) {
-    request->file = world_.file(sqe.fd);
-    if (!request->file) {
-      world_.fail("an operation of opcode %d names descriptor %d, which is not open",
-                  int{sqe.opcode}, sqe.fd);
-    }
-    account(*request, 1);
-  }
+  if (names_file(sqe)) request->file = world_.file(sqe.fd);
+  if (request->file) account(*request, 1);
   world_.trace("submitted: opcode %d, descriptor %d, user_data %llx", int{sqe.opcode}, sqe.fd,
                static_cast<unsigned long long>(sqe.user_data));
   check_memory(*request);
   Request& taken = *request;
+  taken.turn = ++turns_;
   requests_.push_back(std::move(request));
-  if (world_.strikes(Knob::issues_late)) return;
-  proceed(taken, true);
+  if (names_file(sqe) && !taken.file) {
+    refuse(taken, EBADF);
+  } else {
+    if (world_.strikes(Knob::issues_late)) return;
+    proceed(taken, true);
+  }
   if (!taken.has_answer) return;
   if (world_.strikes(Knob::late_completion)) {
     taken.not_before = world_.time() + nanoseconds(world_.random.scaled(1000, 2'000'000));
@@ -160,23 +174,36 @@ void SimRing::take(const io_uring_sqe& sqe) {
   }
 }
 
+/// Pelton never asks for that; a script that does is answered as the kernel does it.
+void SimRing::refuse(Request& request, int error) {
+  const io_uring_sqe& sqe = request.sqe;
+  if (world_.checks_program) {
+    world_.fail("an operation of opcode %d on descriptor %d, which the kernel answers with %d",
+                int{sqe.opcode}, sqe.fd, -error);
+  }
+  answer(request, -error);
+}
+
 void SimRing::account(const Request& request, int change) {
   File& file = *request.file;
+  const bool checks = world_.checks_program;
   file.used = true;
   const auto add = [change](unsigned& count) { count += static_cast<unsigned>(change); };
   switch (request.sqe.opcode) {
     case IORING_OP_RECV:
       add(file.receives);
-      if (file.receives > 1) world_.fail("two receives in flight on descriptor %d", file.fd);
+      if (checks && file.receives > 1)
+        world_.fail("two receives in flight on descriptor %d", file.fd);
       return;
     case IORING_OP_SEND:
     case IORING_OP_SENDMSG:
       add(file.sends);
-      if (file.sends > 1) world_.fail("two sends in flight on descriptor %d", file.fd);
+      if (checks && file.sends > 1) world_.fail("two sends in flight on descriptor %d", file.fd);
       return;
     default:
       add(file.others);
-      if (file.others > 1) world_.fail("two operations in flight on descriptor %d", file.fd);
+      if (checks && file.others > 1)
+        world_.fail("two operations in flight on descriptor %d", file.fd);
   }
 }
 
@@ -186,25 +213,27 @@ void SimRing::account(const Request& request, int change) {
 void SimRing::work() {
   look_at_new_buffers();
   for (std::size_t steps = 0; steps < steps_per_work; ++steps) {
-    std::vector<std::size_t> able;
+    able_.clear();
     for (std::size_t index = 0; index < requests_.size(); ++index) {
       const Request& request = *requests_[index];
       if (request.not_before > world_.time()) continue;
-      if (request.has_answer || is_ready(request)) able.push_back(index);
+      if (request.has_answer || is_ready(request)) able_.push_back(index);
     }
-    if (able.empty()) return;
-    const bool shuffled = world_.strikes(Knob::reordering);
-    const std::size_t index = able[shuffled ? world_.random.below(able.size()) : 0];
-    if (!step(index) && able.size() == 1) return;
+    if (able_.empty()) return;
+    const std::size_t index = world_.strikes(Knob::reordering)
+                                  ? able_[world_.random.below(able_.size())]
+                                  : *std::ranges::min_element(able_, {}, [this](std::size_t each) {
+                                      return requests_[each]->turn;
+                                    });
+    if (!step(index) && able_.size() == 1) return;
   }
 }
 
 /// \return false if the operation rests from now on.
 bool SimRing::step(std::size_t index) {
   Request& request = *requests_[index];
-  if (!request.has_answer) {
-    proceed(request, false);
-  }
+  request.turn = ++turns_;
+  if (!request.has_answer) proceed(request, false);
   if (request.has_answer && request.not_before <= world_.time()) {
     if (world_.strikes(Knob::late_completion)) {
       request.not_before = world_.time() + nanoseconds(world_.random.scaled(1000, 2'000'000));
@@ -220,7 +249,10 @@ void SimRing::finish_at(std::size_t index) {
   const RequestPtr request = std::move(requests_[index]);
   requests_.erase(requests_.begin() + static_cast<std::ptrdiff_t>(index));
   check_memory(*request);
-  if (request->file) account(*request, -1);
+  if (request->file) {
+    account(*request, -1);
+    if (request->file->closed && request->file->in_flight() == 0) world_.release(*request->file);
+  }
   post(request->sqe.user_data, request->answer.res, request->answer.flags);
 }
 

@@ -8,6 +8,8 @@
 // It checks as it goes: buffer ids have one owner, a connection has one receive and one send in
 // flight at most, what a send points to does not change before its final completion, no operation
 // names a descriptor that is not open, and at the end each operation had its final completion.
+// Where the world does not check the program, it answers what breaks these rules as the kernel
+// does.
 //
 // Neighbours: engine/ring.hpp, the contract; engine/sqe.hpp, what pelton submits; world.hpp;
 // requests.cpp, what each operation does.
@@ -41,7 +43,7 @@ class SimRing final : public Ring {
 
   using Ring::enter;
   int enter(unsigned min_complete, std::chrono::nanoseconds timeout,
-            std::chrono::nanoseconds gather) noexcept override;
+            std::chrono::nanoseconds batch_bound) noexcept override;
   int submit() noexcept override;
   bool spin_until(std::chrono::steady_clock::time_point deadline) noexcept override;
   Result<void> register_buffer_ring(std::uint16_t group, void* memory,
@@ -57,6 +59,7 @@ class SimRing final : public Ring {
     io_uring_sqe sqe;
     std::shared_ptr<File> file;
     TimePoint not_before{};        ///< it rests until then
+    std::uint64_t turn = 0;        ///< who had the least recent one is served next
     std::size_t moved = 0;         ///< bytes of a send, or of a capped receive
     std::uint64_t memory_sum = 0;  ///< of what a send points to
     bool has_answer = false;       ///< the final one, not posted yet
@@ -84,8 +87,9 @@ class SimRing final : public Ring {
     return !overflow_.empty() || ready() > cq_mask_;
   }
   [[nodiscard]] TimePoint next_change() const noexcept;
-  int wait(unsigned min_complete, TimePoint deadline, TimePoint gather_until);
+  int wait(unsigned min_complete, TimePoint deadline, TimePoint batch_until);
   void look_at_new_buffers();
+  void refuse(Request& request, int error);
 
   // What each operation does: requests.cpp. Each is called where the operation may go on, answers
   // it if it ends, and posts what does not end it.
@@ -103,6 +107,7 @@ class SimRing final : public Ring {
   bool accept_fault(Request& request);
   void proceed_connect(Request& request, bool issuing);
   void proceed_read(Request& request);
+  void proceed_poll(Request& request);
   void proceed_cancel(Request& request);
   void cancel_target(Request& target, bool late);
   void answer(Request& request, int res, std::uint32_t flags = 0);
@@ -118,6 +123,8 @@ class SimRing final : public Ring {
   unsigned tail_of_cqes_ = 0;
   std::vector<io_uring_cqe> overflow_;
   std::vector<RequestPtr> requests_;  ///< in the order of their submission
+  std::uint64_t turns_ = 0;
+  std::vector<std::size_t> able_;  ///< those that can go on, while work() looks
   // The provided buffers.
   io_uring_buf_ring* table_ = nullptr;
   unsigned entries_ = 0;

@@ -5,6 +5,7 @@
 // World::fd_base are the process's own.
 //
 // Neighbours: CMakeLists.txt lists the names; world.hpp keeps the descriptors and the clock.
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -14,6 +15,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 #include "sim/world.hpp"
 
@@ -28,6 +30,16 @@ int result_of(int result) {
   if (result >= 0) return result;
   errno = -result;
   return -1;
+}
+
+/// Of a send, where no room is EAGAIN.
+ssize_t count_of(ssize_t count) {
+  if (count > 0) return count;
+  return result_of(count == 0 ? -EAGAIN : static_cast<int>(count));
+}
+
+std::span<const std::byte> bytes_at(const void* data, std::size_t size) {
+  return {static_cast<const std::byte*>(data), size};
 }
 
 int fill_name(sockaddr* address, socklen_t* size, std::uint16_t port) {
@@ -64,7 +76,10 @@ int __wrap_socket(int family, int type, int protocol) {
   World* const world = World::current;
   if (!world) return __real_socket(family, type, protocol);
   if (world->strikes(pelton::sim::Knob::socket_emfile)) return result_of(-EMFILE);
-  return result_of(world->add_file(std::make_shared<File>()));
+  auto file = std::make_shared<File>();
+  file->family = family;
+  file->flags = type & SOCK_NONBLOCK ? O_NONBLOCK : 0;
+  return result_of(world->add_file(std::move(file)));
 }
 
 int __wrap_close(int fd) {
@@ -81,7 +96,7 @@ int __wrap_shutdown(int fd, int how) {
     return 0;
   }
   if (!file.connection) return result_of(-ENOTCONN);
-  return result_of(file.connection->shut(Connection::program, how != SHUT_WR, how != SHUT_RD));
+  return result_of(file.connection->shut(file.end, how != SHUT_WR, how != SHUT_RD));
 }
 
 int __wrap_getsockname(int fd, sockaddr* address, socklen_t* size) {
@@ -92,7 +107,7 @@ int __wrap_getsockname(int fd, sockaddr* address, socklen_t* size) {
 int __wrap_getpeername(int fd, sockaddr* address, socklen_t* size) {
   if (!World::current || !World::is_simulated(fd)) return __real_getpeername(fd, address, size);
   const File& file = World::current->open_file(fd, "getpeername");
-  const bool connected = file.connection && !file.connection->was_reset(Connection::program);
+  const bool connected = file.connection && !file.connection->was_reset(file.end);
   return connected ? fill_name(address, size, 1) : result_of(-ENOTCONN);
 }
 
@@ -100,7 +115,16 @@ int __wrap_setsockopt(int fd, int level, int option, const void* value, socklen_
   if (!World::current || !World::is_simulated(fd)) {
     return __real_setsockopt(fd, level, option, value, size);
   }
-  static_cast<void>(World::current->open_file(fd, "setsockopt"));
+  File& file = World::current->open_file(fd, "setsockopt");
+  if (level == SOL_SOCKET && option == SO_LINGER) {
+    linger asked{};
+    std::memcpy(&asked, value, std::min<std::size_t>(size, sizeof asked));
+    file.resets_at_close = asked.l_onoff != 0 && asked.l_linger == 0;
+  } else if (level == SOL_SOCKET && option == SO_RCVLOWAT) {
+    int bytes = 0;
+    std::memcpy(&bytes, value, std::min<std::size_t>(size, sizeof bytes));
+    file.low_water = static_cast<std::size_t>(std::max(bytes, 1));
+  }
   return 0;
 }
 
@@ -108,8 +132,8 @@ int __wrap_getsockopt(int fd, int level, int option, void* value, socklen_t* siz
   if (!World::current || !World::is_simulated(fd)) {
     return __real_getsockopt(fd, level, option, value, size);
   }
-  static_cast<void>(World::current->open_file(fd, "getsockopt"));
-  const int number = option == SO_TYPE ? int{SOCK_STREAM} : option == SO_DOMAIN ? AF_INET : 0;
+  const File& file = World::current->open_file(fd, "getsockopt");
+  const int number = option == SO_TYPE ? int{SOCK_STREAM} : option == SO_DOMAIN ? file.family : 0;
   std::memcpy(value, &number, sizeof number);
   *size = sizeof number;
   return 0;
@@ -119,7 +143,8 @@ int __wrap_bind(int fd, const sockaddr* address, socklen_t size) {
   if (!World::current || !World::is_simulated(fd)) return __real_bind(fd, address, size);
   sockaddr_in name{};
   std::memcpy(&name, address, std::min<std::size_t>(size, sizeof name));
-  World::current->open_file(fd, "bind").port = ntohs(name.sin_port);
+  File& file = World::current->open_file(fd, "bind");
+  file.port = name.sin_port != 0 ? ntohs(name.sin_port) : World::current->next_port++;
   return 0;
 }
 
@@ -129,14 +154,17 @@ int __wrap_listen(int fd, int backlog) {
   return 0;
 }
 
-/// Of no bytes: what pelton asks to learn of an error.
+/// Of no bytes: what pelton asks to learn of an error. Scripts send from the other end.
 ssize_t __wrap_send(int fd, const void* data, size_t size, int flags) {
   if (!World::current || !World::is_simulated(fd)) return __real_send(fd, data, size, flags);
   File& file = World::current->open_file(fd, "send");
-  if (size != 0) World::current->fail("a send of bytes past the ring");
   if (!file.connection) return result_of(-ENOTCONN);
-  if (const int error = file.connection->take_error(Connection::program)) return result_of(-error);
-  return result_of(file.connection->broken(Connection::program) ? -EPIPE : 0);
+  if (size != 0) {
+    if (World::current->checks_program) World::current->fail("a send of bytes past the ring");
+    return count_of(file.connection->send(file.end, bytes_at(data, size)));
+  }
+  if (const int error = file.connection->take_error(file.end)) return result_of(-error);
+  return result_of(file.connection->broken(file.end) ? -EPIPE : 0);
 }
 
 int __wrap_eventfd(unsigned count, int flags) {
@@ -144,6 +172,7 @@ int __wrap_eventfd(unsigned count, int flags) {
   if (!world) return __real_eventfd(count, flags);
   auto file = std::make_shared<File>();
   file->kind = File::Kind::event;
+  file->flags = flags & EFD_NONBLOCK ? O_NONBLOCK : 0;
   file->events = count;
   return result_of(world->add_file(std::move(file)));
 }
@@ -151,6 +180,9 @@ int __wrap_eventfd(unsigned count, int flags) {
 ssize_t __wrap_write(int fd, const void* data, size_t size) {
   if (!World::current || !World::is_simulated(fd)) return __real_write(fd, data, size);
   File& file = World::current->open_file(fd, "write");
+  if (file.kind == File::Kind::pipe) {
+    return count_of(file.connection->send(file.end, bytes_at(data, size)));
+  }
   std::uint64_t count = 0;
   if (file.kind != File::Kind::event || size != sizeof count) return result_of(-EINVAL);
   std::memcpy(&count, data, sizeof count);

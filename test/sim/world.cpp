@@ -1,6 +1,9 @@
 // Clock, events, descriptors and failing. See world.hpp.
 #include "sim/world.hpp"
 
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,8 +15,15 @@ namespace {
 
 // A program that looks at the clock so often while no time passes spins for ever.
 constexpr std::uint64_t looks_at_clock_most = 200'000;
+constexpr std::size_t room_of_local_socket = 200'000;
 
 }  // namespace
+
+unsigned File::poll() const noexcept {
+  if (kind == Kind::event) return POLLOUT | (events > 0 ? POLLIN : 0);
+  if (listening) return shut || !backlog.empty() ? POLLIN : 0;
+  return connection ? connection->poll(end, low_water) : POLLOUT | POLLHUP;
+}
 
 World::World(std::uint64_t seed, bool trace) : random(seed), seed_(seed), trace_(trace) {
   current = this;
@@ -72,7 +82,7 @@ File& World::open_file(int fd, const char* call) {
 void World::close(int fd) {
   const std::shared_ptr<File> closing = file(fd);
   if (!closing) fail("close of descriptor %d, which is not open", fd);
-  if (closing->receives + closing->sends + closing->others > 0) {
+  if (checks_program && closing->in_flight() > 0) {
     fail("descriptor %d closed with operations in flight: %u receives, %u sends, %u others", fd,
          closing->receives, closing->sends, closing->others);
   }
@@ -81,22 +91,69 @@ void World::close(int fd) {
   files_[index].reset();
   free_.push_back(index);
   --open_;
-  if (closing->connection) {
+  closing->closed = true;
+  if (closing->in_flight() == 0) release(*closing);
+}
+
+void World::release(File& file) {
+  if (Connection* const connection = file.connection.get()) {
     // Accepted while its listener was being closed: nobody will serve it.
-    if (!closing->used && !listens()) closing->connection->may_be_killed = true;
-    closing->connection->close(Connection::program);
+    if (!file.used && !listens()) connection->may_be_killed = true;
+    file.resets_at_close ? connection->reset(file.end) : connection->close(file.end);
   }
-  for (const auto& waiting : closing->backlog) {
+  for (const auto& waiting : file.backlog) {
     waiting->may_be_killed = true;
     waiting->reset(Connection::program);
   }
-  closing->backlog.clear();
+  file.backlog.clear();
+}
+
+int World::open_pair(File::Kind kind, Connection::Kind how, int flags, int* fds) {
+  const auto connection = connect_pair(room_of_local_socket, room_of_local_socket, how);
+  for (const auto end : {Connection::program, Connection::peer}) {
+    auto file = std::make_shared<File>();
+    file->kind = kind;
+    file->end = end;
+    file->family = AF_UNIX;
+    file->flags = flags & O_NONBLOCK;
+    file->connection = connection;
+    fds[end] = add_file(std::move(file));
+    if (fds[end] >= 0) continue;
+    if (end == Connection::peer) close(fds[Connection::program]);
+    return fds[end];
+  }
+  return 0;
+}
+
+int World::connect_here(File& socket, int family, std::uint16_t at_port) {
+  if (socket.connection) return -EISCONN;
+  if (family == AF_UNIX) return -ENOENT;  // no path has a listener
+  const std::shared_ptr<File> listening = listener(at_port);
+  if (!listening) return -ECONNREFUSED;
+  socket.connection =
+      connect_pair(room_of_local_socket, room_of_local_socket, Connection::Kind::loopback);
+  socket.end = Connection::peer;  // the end of who accepts is the other one
+  listening->backlog.push_back(socket.connection);
+  return 0;
+}
+
+int World::accept_from(File& listener, int flags) {
+  if (!listener.listening || listener.shut) return -EINVAL;
+  if (listener.backlog.empty()) return -EAGAIN;
+  auto file = std::make_shared<File>();
+  file->family = listener.family;
+  file->flags = flags & O_NONBLOCK;
+  file->connection = listener.backlog.front();
+  const int fd = add_file(std::move(file));
+  if (fd >= 0) listener.backlog.pop_front();
+  return fd;
 }
 
 std::shared_ptr<Connection> World::connect_pair(std::size_t room_of_program,
-                                                std::size_t room_of_peer) {
+                                                std::size_t room_of_peer, Connection::Kind kind) {
   const auto id = static_cast<unsigned>(connections_.size());
-  connections_.push_back(std::make_shared<Connection>(*this, id, room_of_program, room_of_peer));
+  connections_.push_back(
+      std::make_shared<Connection>(*this, id, room_of_program, room_of_peer, kind));
   ++totals.connections;
   return connections_.back();
 }

@@ -24,21 +24,33 @@
 
 namespace pelton::sim {
 
-/// What a descriptor refers to: a connection's end, a listener or an event counter.
+/// What a descriptor refers to: a connection's end, a listener, an event counter or a pipe's end.
 struct File {
-  enum class Kind : std::uint8_t { socket, event };
+  enum class Kind : std::uint8_t { socket, event, pipe };
   Kind kind = Kind::socket;
+  Connection::End end = Connection::program;
   int fd = -1;
+  int family = 0;  ///< of a socket: AF_INET, AF_UNIX
+  int flags = 0;   ///< O_NONBLOCK
   std::uint16_t port = 0;
   bool listening = false;
   bool used = false;  ///< an operation has named it
   bool shut = false;  ///< a listener that was shut down
+  bool closed = false;
+  bool resets_at_close = false;  ///< SO_LINGER of no seconds
+  std::size_t low_water = 1;     ///< SO_RCVLOWAT
   std::deque<std::shared_ptr<Connection>> backlog;
   std::shared_ptr<Connection> connection;
   std::uint64_t events = 0;
   unsigned receives = 0;  ///< in flight
   unsigned sends = 0;
   unsigned others = 0;
+
+  [[nodiscard]] unsigned in_flight() const noexcept { return receives + sends + others; }
+  [[nodiscard]] bool readable() const noexcept { return connection && connection->readable(end); }
+  [[nodiscard]] bool writable() const noexcept { return connection && connection->writable(end); }
+  /// What poll(2) tells.
+  [[nodiscard]] unsigned poll() const noexcept;
 };
 
 /// Counts of a run, or of many.
@@ -98,14 +110,28 @@ class World {
   /// The file of a descriptor that must be open.
   [[nodiscard]] File& open_file(int fd, const char* call);
   void close(int fd);
+  /// The last operation on a descriptor that is closed has ended: only now its socket is closed.
+  void release(File& file);
+  /// A connected pair of descriptors on this machine. \return 0 or an errno, negated.
+  [[nodiscard]] int open_pair(File::Kind kind, Connection::Kind how, int flags, int* fds);
+  /// True while the rules that pelton keeps are checked; else what breaks them is answered as the
+  /// kernel does it.
+  bool checks_program = true;
   [[nodiscard]] std::size_t open_files() const noexcept { return open_; }
   [[nodiscard]] static bool is_simulated(int fd) noexcept { return fd >= fd_base; }
   unsigned descriptors_most = 1000;
+  std::uint16_t next_port = 40'000;  ///< for who asks for any
   bool ends_abruptly = false;  ///< the loop closes amid all: that resets also who comes meanwhile
   bool lowest_first = true;    ///< else the one closed last
 
   // --- Connections ---
-  std::shared_ptr<Connection> connect_pair(std::size_t room_of_program, std::size_t room_of_peer);
+  std::shared_ptr<Connection> connect_pair(std::size_t room_of_program, std::size_t room_of_peer,
+                                           Connection::Kind kind = Connection::Kind::distant);
+  /// Connects a socket of the program's to a listener of its own, where `upstream` is not asked.
+  /// \return 0 or an errno, negated.
+  [[nodiscard]] int connect_here(File& socket, int family, std::uint16_t at_port);
+  /// Takes who waits for a listener. \return the descriptor or an errno, negated.
+  [[nodiscard]] int accept_from(File& listener, int flags);
   [[nodiscard]] const std::vector<std::shared_ptr<Connection>>& connections() const noexcept {
     return connections_;
   }
@@ -113,7 +139,7 @@ class World {
   [[nodiscard]] std::shared_ptr<File> listener(std::uint16_t port) const noexcept;
   /// True if any is.
   [[nodiscard]] bool listens() const noexcept;
-  /// What answers the program's connects: null refuses.
+  /// What answers the program's connects: null looks for a listener, and refuses without one.
   std::function<std::shared_ptr<Connection>()> upstream;
   /// What the scenario checks whenever the program enters the ring.
   std::function<void()> check_invariants;
