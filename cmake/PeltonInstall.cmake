@@ -17,6 +17,7 @@ foreach(layer IN ITEMS engine proto stream)
     FILES_MATCHING
     PATTERN "*.hpp"
     PATTERN "stream.hpp" EXCLUDE # spelled <pelton/stream.hpp>, below
+    PATTERN "simulation.hpp" EXCLUDE # for the .cpp alone
   )
 endforeach()
 install(

@@ -104,6 +104,7 @@ void Listener::on_error(int error) noexcept {
       on_trouble_(errno_code(error));
       return close();
     default:  // EMFILE and its like, and what a network or a policy says now and not for ever
+      if (PELTON_CANARY(accept_spins)) return;
       pause(error);
   }
 }

@@ -259,10 +259,11 @@ void Loop::submit_queued() noexcept {
 
 Duration Loop::wait_limit() const noexcept {
   const bool unsubmitted = !queued_.empty() || !cancels_.empty();
-  if (ready_first_ || stopping_ || unsubmitted || !end_of_turn_.empty() || buffers_->can_wake()) {
+  const bool ready = ready_first_ && !(PELTON_CANARY(sleeps_on) && !timers_.empty());
+  if (ready || stopping_ || unsubmitted || !end_of_turn_.empty() || buffers_->can_wake()) {
     return Duration::zero();
   }
-  if (timers_.empty()) return Duration(-1);
+  if (timers_.empty() || PELTON_CANARY(sleeps_past_timer)) return Duration(-1);
   const TimePoint now = Clock::now();
   const TimePoint earliest = timers_.earliest();
   return earliest <= now ? Duration::zero() : std::min<Duration>(earliest - now, sleep_max);

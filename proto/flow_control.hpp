@@ -10,7 +10,6 @@
 #include <string>
 
 #include <pelton/engine/error.hpp>
-#include <pelton/engine/simulation.hpp>
 
 namespace pelton {
 
@@ -42,8 +41,7 @@ class WriteFlow {
   }
   /// The buffer shrank to `size` bytes. \return true if the protocol may resume now.
   [[nodiscard]] bool shrank(std::size_t size) noexcept {
-    if (!paused_ || (size > low_ && !PELTON_CANARY(drain_early))) return false;
-    if (PELTON_CANARY(drain_late) && size > low_ / 2) return false;
+    if (!paused_ || size > low_) return false;
     paused_ = false;
     return true;
   }

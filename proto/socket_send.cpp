@@ -146,7 +146,10 @@ void SocketTransport::on_sent(int res) noexcept {
       queue_.drop(PELTON_CANARY(short_send_ignored) ? sending_bytes_
                                                     : static_cast<std::size_t>(res));
   }
-  if (flow_.shrank(queue_.size())) {
+  std::size_t left = queue_.size();
+  if (PELTON_CANARY(drain_early)) left = 0;
+  if (PELTON_CANARY(drain_late) && left > flow_.low() / 2) left = flow_.low() + 1;
+  if (flow_.shrank(left)) {
     call_protocol([](Protocol& protocol) { protocol.resume_writing(); });
   }
   if (!queue_.empty()) {

@@ -146,7 +146,7 @@ void SocketTransport::complete_receive(Op& op, int res, std::uint32_t flags) noe
 void SocketTransport::on_received(Bytes data) noexcept {
   loop_.stats().bytes_received += data.size();
   if (PELTON_CANARY(leaked_buffer) && closing_) new Bytes(data);
-  if (closing_) return;
+  if (closing_ && !PELTON_CANARY(data_after_close)) return;
   if (loop_.buffers().under_pressure()) {
     loop_.stats().copied_under_pressure += data.size();
     loop_.report_buffer_pressure();
@@ -189,7 +189,9 @@ void SocketTransport::on_peer_end() noexcept {
   if (peer_ended_ || closing_) return;
   // A send that comes upon the error of a connection takes it, and the receive finds an end without
   // one. Having sent some bytes before, or not having completed yet, it has not told so.
-  if (!PELTON_CANARY(reset_as_end) && (send_short_ || send_.in_flight()) && is_broken()) {
+  const bool was_short = send_short_ && !PELTON_CANARY(reset_as_end);
+  const bool in_doubt = send_.in_flight() && !PELTON_CANARY(reset_before_send);
+  if ((was_short || in_doubt) && is_broken()) {
     end_in_doubt_ = send_.in_flight();
     if (!end_in_doubt_) force_close(Failure(errno_code(ECONNRESET)));
     return;
@@ -314,6 +316,9 @@ void SocketTransport::finish() noexcept {
   ++loop_.stats().connections_closed;
   loop_.report_descriptor_free();
   call_protocol([this](Protocol& protocol) { protocol.connection_lost(failure_); });
+  if (PELTON_CANARY(lost_twice)) {
+    call_protocol([this](Protocol& protocol) { protocol.connection_lost(failure_); });
+  }
   protocol_.reset();
   drop_ref();
 }

@@ -10,6 +10,7 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
 constexpr auto quiet_bound = std::chrono::seconds(30);
+constexpr auto unobserved_time = std::chrono::seconds(25);
 constexpr auto sleep_slack = milliseconds(100);
 constexpr std::size_t gathered_bytes_most = 4096;  // of a chain's block, which is read as one piece
 
@@ -26,10 +27,28 @@ Task<> Course::run() {
     world_.descriptors_most = static_cast<unsigned>(world_.random.between(2, 6));
   }
   abrupt_ = world_.random.chance(150);
-  const bool crowd = world_.random.chance(300);
-  const Duration begin_of_clients = microseconds(crowd ? world_.random.scaled(16, 20'000) : 0);
-  clients(static_cast<unsigned>(world_.random.between(1, 6)), begin_of_clients);
-  if (crowd) loop_.create_task(finish_early(begin_of_clients));
+  unobserved_ = world_.random.chance(500);
+  const unsigned count = draw_clients();
+  const bool at_once = count > clients_most || world_.random.chance(300);
+  const Duration begin_of_clients = microseconds(at_once ? world_.random.scaled(16, 20'000) : 0);
+  clients(count, begin_of_clients);
+  if (at_once && count <= clients_most) loop_.create_task(finish_early(begin_of_clients));
+  co_await meet_faults();
+  if (abrupt_) co_return;
+  world_.trace(unobserved_ ? "no more faults, and nobody looks" : "no more faults");
+  world_.calm();
+  world_.descriptors_most = 1000;
+  if (unobserved_) {
+    co_await come_to_end_unobserved();
+  } else {
+    co_await come_to_end();
+  }
+  if (loop_.operations_in_flight() > 1) {  // the mailbox listens to the end
+    world_.fail("%zu operations are still in flight", loop_.operations_in_flight());
+  }
+}
+
+Task<> Course::meet_faults() {
   const TimePoint calm_at = world_.time() + microseconds(world_.random.scaled(1000, 200'000));
   while (!over() && world_.time() < calm_at) {
     if (world_.strikes(Knob::program_cancels)) cancel_one();
@@ -39,10 +58,10 @@ Task<> Course::run() {
     }
     co_await checked_sleep(microseconds(world_.random.between(0, 3000)));
   }
-  if (abrupt_) co_return;
-  world_.trace("no more faults");
-  world_.calm();
-  world_.descriptors_most = 1000;
+}
+
+/// Looks in every few milliseconds: what ends ends soon.
+Task<> Course::come_to_end() {
   const TimePoint deadline = world_.time() + quiet_bound;
   while (!over()) {
     if (world_.time() > deadline) world_.fail("connections do not come to their end");
@@ -54,9 +73,15 @@ Task<> Course::run() {
     co_await checked_sleep(milliseconds(5));
   }
   co_await sleep(milliseconds(20));
-  if (loop_.operations_in_flight() > 1) {  // the mailbox listens to the end
-    world_.fail("%zu operations are still in flight", loop_.operations_in_flight());
-  }
+}
+
+/// Nothing wakes the loop but what it waits for: what ends ends by itself.
+Task<> Course::come_to_end_unobserved() {
+  co_await sleep_unobserved();
+  if (!over()) world_.fail("unobserved, connections do not come to their end");
+  finish();
+  co_await sleep_unobserved();
+  if (!at_rest()) world_.fail("unobserved, the program does not come to its end");
 }
 
 bool Course::over() const {
@@ -74,13 +99,38 @@ bool Course::at_rest() const {
 Task<> Course::checked_sleep(Duration delay) {
   const TimePoint begin = world_.time();
   if (pings_ == 0) {
-    ++pings_;
-    loop_.call_soon_threadsafe([this] { --pings_; });
+    post_ping();
+  } else if (begin > pinged_at_ + sleep_slack) {
+    world_.fail("a post from another thread does not arrive");
   }
   co_await sleep(delay);
   const Duration slept = world_.time() - begin;
   if (slept < delay) world_.fail("a sleep ended too early");
   if (slept > delay + sleep_slack) world_.fail("a sleep ended too late");
+}
+
+/// The same for a long time, in which the post comes just when the loop sleeps, or does not.
+Task<> Course::sleep_unobserved() {
+  if (pings_ == 0) {
+    world_.after(microseconds(world_.random.scaled(1, 5'000'000)), [this] { post_ping(); });
+  }
+  const TimePoint begin = world_.time();
+  co_await sleep(unobserved_time);
+  const Duration slept = world_.time() - begin;
+  if (slept < unobserved_time) world_.fail("a sleep ended too early");
+  if (slept > unobserved_time + sleep_slack) world_.fail("a sleep ended too late");
+  if (pings_ > 0) world_.fail("a post from another thread does not arrive");
+}
+
+void Course::post_ping() {
+  ++pings_;
+  pinged_at_ = world_.time();
+  loop_.call_soon_threadsafe([this] {
+    --pings_;
+    if (world_.time() > pinged_at_ + sleep_slack) {
+      world_.fail("a post from another thread arrived too late");
+    }
+  });
 }
 
 /// Ends the serving just when clients come.
@@ -153,7 +203,7 @@ void Course::check() {
 }
 
 void Course::check_invariants() {
-  for (const Watched* each : watched_) each->check();
+  for (Watched* each : watched_) each->check();
   check_more();
 }
 
@@ -167,9 +217,19 @@ Course::Watched::Watched(Course& course, const StreamReader& reader, const Strea
 
 Course::Watched::~Watched() { std::erase(course_.watched_, this); }
 
-void Course::Watched::check() const {
+/// After close(), abort() and errors there is nothing more to be read.
+void Course::Watched::check_closing() {
+  const std::size_t buffered = reader_.buffered();
+  if (!buffered_at_close_) buffered_at_close_ = buffered;
+  if (buffered > *buffered_at_close_) {
+    course_.world_.fail("a reader is fed although its transport is closing");
+  }
+  buffered_at_close_ = buffered;
+}
+
+void Course::Watched::check() {
   World& world = course_.world_;
-  if (transport_->is_closing()) return;
+  if (transport_->is_closing()) return check_closing();
   const std::size_t unsent = transport_->get_write_buffer_size();
   const auto limits = transport_->get_write_buffer_limits();
   if (protocol_->writing_paused() && unsent <= limits.low) {

@@ -1,14 +1,15 @@
 // Course: what the scenarios share. Simulated clients, the two phases, the checks of every run.
 //
 // A run has a phase in which the drawn faults strike and a quiet one, at whose end, within a bound
-// of simulated time, every connection must have come to its end. Undisturbed connections must
-// have carried every byte.
+// of simulated time, every connection must have come to its end. In half the runs nobody looks in
+// meanwhile, which would wake the loop. Undisturbed connections must have carried every byte.
 //
 // Neighbours: scenario_*.cpp derive from it; peers.hpp, world.hpp. Owns the peers of the run.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +25,7 @@ class Course {
  public:
   static constexpr std::uint16_t port = 7;
   static constexpr std::uint16_t upstream_port = 8;
+  static constexpr unsigned clients_most = 6;
 
   Course(World& world, Loop& loop) : world_(world), loop_(loop) {}
   virtual ~Course() = default;
@@ -53,6 +55,13 @@ class Course {
   /// At each enter, beside the streams that are watched.
   virtual void check_more() {}
 
+  /// How many clients come. More than clients_most are a crowd, that comes at once and is served.
+  [[nodiscard]] virtual unsigned draw_clients() {
+    return static_cast<unsigned>(world_.random.between(1, clients_most));
+  }
+  /// True in a quiet phase in which nothing but the connections themselves may wake the loop.
+  [[nodiscard]] bool nobody_looks() const noexcept { return unobserved_ && world_.is_calm(); }
+
   /// A bound socket for a server.
   [[nodiscard]] OwnedFd bound_socket();
   /// A connection that the program asked for has come to the upstream.
@@ -78,13 +87,16 @@ class Course {
     ~Watched();
     Watched(const Watched&) = delete;
     Watched& operator=(const Watched&) = delete;
-    void check() const;
+    void check();
 
    private:
+    void check_closing();
+
     Course& course_;
     StreamReader reader_;
     Ref<Transport> transport_;
     Ref<StreamReaderProtocol> protocol_;
+    std::optional<std::size_t> buffered_at_close_;
   };
 
   /// While it lives, the course is not at rest: for coroutines.
@@ -105,18 +117,25 @@ class Course {
   std::size_t write_most_ = 0;  ///< bytes that are written before a drain; 0: not checked
   std::size_t read_most_ = 0;   ///< bytes that one read waits for, whatever the limit
   bool abrupt_ = false;         ///< the loop is closed with work in progress
+  bool unobserved_ = false;     ///< nobody looks in while the run is quiet
 
  private:
   void dial(Peer& peer);
   void check_invariants();
+  Task<> meet_faults();
+  Task<> come_to_end();
+  Task<> come_to_end_unobserved();
   Task<> finish_early(Duration delay);
   Task<> checked_sleep(Duration delay);
+  Task<> sleep_unobserved();
+  void post_ping();
   [[nodiscard]] bool over() const;
   [[nodiscard]] bool at_rest() const;
 
-  std::vector<const Watched*> watched_;
+  std::vector<Watched*> watched_;
   unsigned active_ = 0;
-  unsigned pings_ = 0;  ///< posted through the mailbox and not arrived
+  unsigned pings_ = 0;     ///< posted through the mailbox and not arrived
+  TimePoint pinged_at_{};  ///< when the last of them was posted
 };
 
 using MakeCourse = std::unique_ptr<Course> (*)(World&, Loop&);

@@ -58,6 +58,7 @@ ssize_t Connection::send(End from, std::span<const std::byte> data) {
   const std::size_t count = std::min(data.size(), to.room > used ? to.room - used : 0);
   if (count == 0) return 0;
   side.sent += count;
+  world_.note_progress();
   to.under_way += count;
   std::size_t at = 0;
   while (at < count) {
@@ -87,6 +88,7 @@ ssize_t Connection::receive(End at, std::byte* data, std::size_t size) {
       side.inbox.clear();
       side.read_to = 0;
     }
+    world_.note_progress();
     changed(End(1 - at));
     return static_cast<ssize_t>(count);
   }
@@ -169,6 +171,7 @@ void Connection::deliver(End to) {
 }
 
 void Connection::arrive(End at, Segment& segment) {
+  world_.note_progress();
   Side& side = sides_[at];
   if (segment.kind == Segment::Kind::reset) return reset_arrives(at);
   if (side.reset_in) return;

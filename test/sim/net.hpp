@@ -65,6 +65,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   /// True if the other end's end of stream has arrived.
   [[nodiscard]] bool end_arrived(End at) const noexcept { return sides_[at].end_in; }
   [[nodiscard]] bool was_reset(End at) const noexcept { return sides_[at].reset_in; }
+  [[nodiscard]] bool has_error(End at) const noexcept { return sides_[at].error != 0; }
   [[nodiscard]] bool closed(End at) const noexcept { return sides_[at].closed; }
   /// True if the other end's end of stream was sent to `at`.
   [[nodiscard]] bool end_sent_to(End at) const noexcept { return sides_[1 - at].write_shut; }

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -13,37 +14,49 @@
 #include <ctime>
 #include <memory>
 
+#if defined(__has_feature)
+#define PELTON_SIM_HAS_ASAN __has_feature(address_sanitizer)
+#else
+#define PELTON_SIM_HAS_ASAN 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || PELTON_SIM_HAS_ASAN
+#include <sanitizer/lsan_interface.h>
+#endif
+
 namespace pelton::sim {
 namespace {
 
 constexpr unsigned seed_seconds_most = 30;  // of real time, after which a run counts as hanging
 constexpr unsigned jobs_most = 64;
+constexpr int leak_exit_code = 4;  // of a worker
+
+#if defined(__SANITIZE_ADDRESS__) || PELTON_SIM_HAS_ASAN
+/// Workers end by _exit(), at which LeakSanitizer does not look by itself.
+bool has_leaks() { return __lsan_do_recoverable_leak_check() != 0; }
+#else
+bool has_leaks() { return false; }
+#endif
 
 /// Shared by all processes of a pool.
 struct Board {
   std::atomic<std::uint64_t> next{0};
   std::atomic<std::uint64_t> ended{0};
-  std::atomic<std::uint64_t> completions{0};
-  std::atomic<std::uint64_t> submissions{0};
-  std::atomic<std::uint64_t> faults{0};
-  std::atomic<std::uint64_t> connections{0};
-  std::atomic<std::uint64_t> bytes{0};
-  std::atomic<std::uint64_t> at[jobs_most];  ///< the seed that each worker runs
+  std::array<std::atomic<std::uint64_t>, Totals::count> sums{};
+  std::atomic<std::uint64_t> at[jobs_most];     ///< the seed that each worker runs
+  std::atomic<std::uint64_t> since[jobs_most];  ///< its first one
 
   void add(const Totals& totals) noexcept {
-    completions += totals.completions;
-    submissions += totals.submissions;
-    faults += totals.faults;
-    connections += totals.connections;
-    bytes += totals.bytes;
+    for (std::size_t index = 0; index < sums.size(); ++index) {
+      sums[index] += totals.*Totals::members()[index];
+    }
     ++ended;
   }
   [[nodiscard]] Totals totals() const noexcept {
-    return {.completions = completions,
-            .submissions = submissions,
-            .faults = faults,
-            .connections = connections,
-            .bytes = bytes};
+    Totals totals;
+    for (std::size_t index = 0; index < sums.size(); ++index) {
+      totals.*Totals::members()[index] = sums[index];
+    }
+    return totals;
   }
 };
 
@@ -64,10 +77,11 @@ struct Worker {
 };
 
 [[noreturn]] void work(Board& board, const PoolOptions& options, unsigned place) {
-  for (;;) {
+  for (bool first = true;; first = false) {
     const std::uint64_t index = board.next++;
-    if (index >= options.count) _exit(0);
+    if (index >= options.count) _exit(has_leaks() ? leak_exit_code : 0);
     board.at[place] = options.first + index;
+    if (first) board.since[place] = options.first + index;
     alarm(seed_seconds_most);
     board.add(run_seed({.number = options.first + index, .scenario = options.scenario}, false));
   }
@@ -97,6 +111,12 @@ std::string text_of(const Worker& worker, int status) {
     text += "ended by signal " + std::to_string(WTERMSIG(status));
   }
   return text;
+}
+
+/// What LeakSanitizer found after many seeds, of which only the first and the last are known.
+std::string leak_text(std::uint64_t first, std::uint64_t last, const std::string& text) {
+  return "memory leaked, in one of the seeds " + std::to_string(first) + ".." +
+         std::to_string(last) + " (other workers ran some of them)" + text;
 }
 
 class Pool {
@@ -144,10 +164,19 @@ class Pool {
     return any;
   }
   void on_failure(unsigned place, int status) {
-    ++board_->ended;
-    result_.failures.push_back({board_->at[place], text_of(workers_[place], status)});
-    if (options_.on_failure) options_.on_failure(result_.failures.back());
-    if (result_.failures.size() >= options_.failures_most) board_->next = options_.count;
+    std::string text = text_of(workers_[place], status);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == leak_exit_code) {
+      text = leak_text(board_->since[place], board_->at[place], text);
+    } else {
+      ++board_->ended;
+    }
+    result_.failures.push_back({board_->at[place], std::move(text)});
+    const FailedSeed& failure = result_.failures.back();
+    if (options_.on_failure) options_.on_failure(failure);
+    const bool enough = options_.is_enough && options_.is_enough(failure);
+    if (enough || result_.failures.size() >= options_.failures_most) {
+      board_->next = options_.count;
+    }
   }
 
   const PoolOptions& options_;

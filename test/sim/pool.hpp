@@ -1,4 +1,5 @@
 // Many seeds, in child processes: a failed run ends its process, and the next goes on in a new one.
+// Under AddressSanitizer each process looks for leaks at its end.
 //
 // Neighbours: run.hpp; main.cpp, who asks.
 #pragma once
@@ -26,6 +27,8 @@ struct PoolOptions {
   unsigned failures_most = 10;  ///< then the rest is not run
   /// Called for each seed that failed, at once; may be empty.
   std::function<void(const FailedSeed& failure)> on_failure = {};
+  /// Called for each seed that failed: true ends the run; may be empty.
+  std::function<bool(const FailedSeed& failure)> is_enough = {};
   /// Called now and then with how many seeds have ended; may be empty.
   std::function<void(std::uint64_t ended, const Totals& totals)> progress = {};
 };

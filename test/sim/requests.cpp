@@ -222,6 +222,9 @@ void SimRing::send_pieces(Request& request) {
     const std::size_t wanted = piece.size();
     const ssize_t sent = connection.send(request.file->end, piece);
     if (sent < 0) {  // bytes that were sent are reported alone, and the error is gone
+      if (world_.strikes(Knob::send_meets_reset)) {
+        request.not_before = world_.time() + nanoseconds(world_.random.scaled(1000, 500'000));
+      }
       return answer(request,
                     request.moved > 0 ? static_cast<int>(request.moved) : static_cast<int>(sent));
     }
@@ -288,12 +291,14 @@ void SimRing::proceed_connect(Request& request, bool issuing) {
     return;
   }
   if (!request.judged) return proceed_connect(request, true);
-  if (request.moved != 0) return answer(request, -ETIMEDOUT);
+  if (request.moved != 0) return answer(request, world_.fail_connect(ETIMEDOUT));
   if (world_.strikes(Knob::connect_fails)) {
     constexpr std::array errors{EINTR, EAGAIN, ENOMEM, ENETUNREACH, EADDRNOTAVAIL, ECANCELED};
-    return answer(request, -errors[world_.random.below(errors.size())]);
+    return answer(request, world_.fail_connect(errors[world_.random.below(errors.size())]));
   }
-  if (world_.strikes(Knob::connect_refused)) return answer(request, -ECONNREFUSED);
+  if (world_.strikes(Knob::connect_refused)) {
+    return answer(request, world_.fail_connect(ECONNREFUSED));
+  }
   if (!world_.upstream) {
     sockaddr_in name{};
     const auto* const given = reinterpret_cast<const void*>(request.sqe.addr);

@@ -2,6 +2,7 @@
 #include "sim/run.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <iterator>
 
@@ -11,14 +12,24 @@
 namespace pelton::sim {
 namespace {
 
-LoopOptions draw_options(Random& random) {
+constexpr unsigned crowds_per_mille = 10;  // for whom a loop waits in batches
+
+LoopOptions draw_options(Random& random, bool crowded) {
   LoopOptions options;
   options.buffer_count = std::bit_ceil(static_cast<unsigned>(random.scaled(1, 64)));
   options.buffer_bytes = static_cast<std::size_t>(random.scaled(64, 4096));
   options.completions_per_turn = static_cast<unsigned>(random.scaled(1, 64));
-  // Not automatic: that goes by the CPU time, which no seed reproduces.
-  options.busy_poll.mode = random.chance(200) ? BusyPoll::Mode::always : BusyPoll::Mode::off;
-  options.batch_wait = BatchWait::off;  // it goes by the CPU time, which is not simulated
+  constexpr std::array modes{BusyPoll::Mode::off, BusyPoll::Mode::off, BusyPoll::Mode::always,
+                             BusyPoll::Mode::automatic, BusyPoll::Mode::automatic};
+  options.busy_poll.mode = modes[random.below(modes.size())];
+  options.batch_wait = random.chance(500) ? BatchWait::automatic : BatchWait::off;
+  if (crowded) {
+    options.buffer_count = 256;
+    options.buffer_bytes = 256;
+    options.completions_per_turn = 64;
+    options.busy_poll.mode = BusyPoll::Mode::off;
+    options.batch_wait = BatchWait::automatic;
+  }
   return options;
 }
 
@@ -42,8 +53,10 @@ std::string_view scenario_of(const Seed& seed) noexcept { return entry_of(seed).
 Totals run_seed(const Seed& seed, bool trace) {
   World world(seed.number, trace);
   world.lowest_first = world.random.chance(500);
-  const RingShape shape = RingShape::draw(world.random);
-  const LoopOptions options = draw_options(world.random);
+  world.crowded = world.random.chance(crowds_per_mille);
+  RingShape shape = RingShape::draw(world.random);
+  if (world.crowded) shape = {.sq_entries = 64, .cq_entries = 256};
+  const LoopOptions options = draw_options(world.random, world.crowded);
   world.trace("scenario %s, sq %u, cq %u, %u buffers of %zu bytes",
               std::string(scenario_of(seed)).c_str(), shape.sq_entries, shape.cq_entries,
               options.buffer_count, options.buffer_bytes);
@@ -58,6 +71,8 @@ Totals run_seed(const Seed& seed, bool trace) {
       world.fail("the scenario raised: %s", error.what());
     }
     course->check();
+    world.totals.spins += loop.stats().spins;
+    world.totals.batch_waits += loop.stats().batch_waits;
     world.check_invariants = nullptr;
     if (world.random.chance(500)) loop.cancel_all_tasks();
     loop.close();

@@ -26,11 +26,19 @@ class Echo final : public Course {
   [[nodiscard]] bool settled() const override { return server_->connection_count() == 0; }
   [[nodiscard]] PeerPlan plan_client(unsigned number) override {
     const Pattern pattern(number);
+    if (world_.crowded) {
+      return {.sends = pattern, .expects = pattern, .bytes = 16384, .chunk_most = 128};
+    }
     return {.sends = pattern,
             .expects = pattern,
             .bytes = world_.random.below(8) == 0 ? 0 : world_.random.scaled(1, 32768),
             .closes_when_even = world_.random.chance(300),
             .chunk_most = world_.random.scaled(1, 8192)};
+  }
+  /// Now and then a crowd, for which a loop waits in batches.
+  [[nodiscard]] unsigned draw_clients() override {
+    if (!world_.crowded) return Course::draw_clients();
+    return static_cast<unsigned>(world_.random.between(70, 100));
   }
   void check_undisturbed(const Peer& peer) override {
     if (peer.received() == peer.sent()) return;

@@ -85,16 +85,21 @@ class Relay final : public Course {
     StreamPair first(std::move(reader), std::move(writer));
     const auto client = connection_of(first.writer);
     std::optional<StreamPair> second;
+    bool limited = false;
     try {
       const ConnectOptions options{.limit = limit_};
       Task<StreamPair> connecting = open_connection("127.0.0.1", upstream_port, options);
-      if (!world_.is_calm() && world_.random.chance(200)) {
+      limited = !world_.is_calm() && world_.random.chance(200);
+      if (limited) {
         const Duration patience = std::chrono::microseconds(world_.random.scaled(10, 1000));
         second.emplace(co_await wait_for(std::move(connecting), patience));
       } else {
         second.emplace(co_await std::move(connecting));
       }
-    } catch (const OSError&) {  // refused, or in vain for too long: as the knobs have it
+    } catch (const TimeoutError& error) {
+      if (!limited) world_.expect_connect_error(error.code());
+    } catch (const OSError& error) {
+      world_.expect_connect_error(error.code());
     }
     if (!second) {
       first.writer.transport().abort();

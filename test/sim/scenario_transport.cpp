@@ -1,7 +1,10 @@
 // Scenario transport: transports and a protocol that checks each call it gets. See course.hpp.
+//
+// Where nobody looks in, the program acts on the protocol's calls alone.
 #include <map>
 
 #include <pelton/engine/listener.hpp>
+#include <pelton/engine/sync.hpp>
 #include <pelton/proto/socket_transport.hpp>
 
 #include "sim/course.hpp"
@@ -11,7 +14,8 @@ namespace {
 
 using std::chrono::microseconds;
 
-/// made, then data and at most one end, then lost; pauses and resumes in pairs.
+/// made, then data and at most one end, then lost; pauses and resumes in pairs. After close() come
+/// at most resume_writing and then lost, after abort() lost alone, and after that nothing.
 class CheckedProtocol final : public Protocol {
  public:
   CheckedProtocol(World& world, std::shared_ptr<Connection> connection, bool keeps_open)
@@ -23,18 +27,22 @@ class CheckedProtocol final : public Protocol {
   }
   void data_received(Bytes data) override {
     if (!transport_ || lost_ || ended_) fail("data_received came at the wrong time");
+    if (transport_->is_closing()) fail("data_received came after close()");
     if (data.empty()) fail("data_received brought nothing");
     if (!transport_->is_reading()) fail("data_received came while reading is paused");
     if (!got_.take(data.span())) fail("what was received is not what was sent");
+    changed_.set();
   }
   bool eof_received() override {
     if (!transport_ || lost_ || ended_) fail("eof_received came at the wrong time");
+    if (transport_->is_closing()) fail("eof_received came after close()");
     if (!transport_->is_reading()) fail("eof_received came while reading is paused");
     if (!connection_->end_sent_to(Connection::program) ||
         !connection_->end_arrived(Connection::program)) {
       fail("the end of a stream was told that the peer did not end");
     }
     ended_ = true;
+    changed_.set();
     return keeps_open_;
   }
   void connection_lost(const Failure& failure) override {
@@ -42,16 +50,22 @@ class CheckedProtocol final : public Protocol {
     if (failure && !connection_->killed_by_peer) fail("a connection was lost without a cause");
     lost_ = true;
     transport_.reset();
+    changed_.set();
   }
   void pause_writing() override {
+    if (!transport_ || lost_) fail("pause_writing came at the wrong time");
+    if (closed_) fail("pause_writing came after close()");
     if (std::exchange(writing_paused_, true)) fail("pause_writing was called twice");
     const auto high = transport_->get_write_buffer_limits().high;
     if (transport_->get_write_buffer_size() <= high) fail("pause_writing came too early");
   }
   void resume_writing() override {
+    if (!transport_ || lost_) fail("resume_writing came at the wrong time");
+    if (aborted_) fail("resume_writing came after abort()");
     if (!std::exchange(writing_paused_, false)) fail("resume_writing was called twice");
     const auto low = transport_->get_write_buffer_limits().low;
     if (transport_->get_write_buffer_size() > low) fail("resume_writing came too early");
+    changed_.set();
   }
 
   /// At each enter.
@@ -76,6 +90,20 @@ class CheckedProtocol final : public Protocol {
     }
   }
 
+  void close() {
+    closed_ = true;
+    transport_->close();
+  }
+  void abort() {
+    closed_ = aborted_ = true;
+    transport_->abort();
+  }
+  /// Until the next call comes.
+  Task<> wait_for_call() {
+    co_await changed_.wait();
+    changed_.clear();
+  }
+
   [[nodiscard]] bool lost() const noexcept { return lost_; }
   [[nodiscard]] bool ended() const noexcept { return ended_; }
   [[nodiscard]] bool writing_paused() const noexcept { return writing_paused_; }
@@ -98,6 +126,9 @@ class CheckedProtocol final : public Protocol {
   bool writing_paused_ = false;
   bool ended_ = false;
   bool lost_ = false;
+  bool closed_ = false;
+  bool aborted_ = false;
+  Event changed_;
 };
 
 class Transports final : public Course {
@@ -162,7 +193,13 @@ class Transports final : public Course {
       protocol->transport()->set_write_buffer_limits(draw_high_water(), {});
     }
     while (!protocol->lost()) {
-      if (protocol->transport()) act(*protocol, to_write);
+      if (protocol->transport()) {
+        nobody_looks() ? act_fully(*protocol, to_write) : act(*protocol, to_write);
+      }
+      if (nobody_looks()) {
+        co_await protocol->wait_for_call();
+        continue;
+      }
       co_await sleep(microseconds(world_.random.scaled(1, 2000)));
     }
   }
@@ -181,7 +218,7 @@ class Transports final : public Course {
       case 2:
         if (!world_.is_calm() && world_.random.chance(60)) {
           protocol.connection().may_be_killed = true;
-          world_.random.chance(500) ? transport->abort() : transport->close();
+          world_.random.chance(500) ? protocol.abort() : protocol.close();
         }
         break;
       case 3:
@@ -195,9 +232,19 @@ class Transports final : public Course {
     }
   }
 
+  /// All that can be done now.
+  void act_fully(CheckedProtocol& protocol, std::uint64_t to_write) {
+    protocol.transport()->resume_reading();
+    while (protocol.written() < to_write && !protocol.writing_paused() &&
+           !protocol.transport()->is_closing()) {
+      protocol.write(static_cast<std::size_t>(to_write - protocol.written()));
+    }
+    if (protocol.written() >= to_write) end(protocol);
+  }
+
   void end(CheckedProtocol& protocol) {
     protocol.transport()->write_eof();
-    if (protocol.ended()) protocol.transport()->close();
+    if (protocol.ended()) protocol.close();
   }
 
   Ref<Listener> listener_;

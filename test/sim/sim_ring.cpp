@@ -10,6 +10,7 @@ namespace {
 
 using std::chrono::nanoseconds;
 
+constexpr unsigned enters_in_vain_most = 300;
 constexpr std::size_t steps_per_work = 20;  // as few as the kernel runs in one go
 
 bool names_file(const io_uring_sqe& sqe) noexcept {
@@ -73,7 +74,8 @@ SimRing::~SimRing() {
 int SimRing::enter(unsigned min_complete, nanoseconds timeout, nanoseconds batch_bound) noexcept {
   if (world_.check_invariants) world_.check_invariants();
   const TimePoint begin = world_.time() + nanoseconds(world_.random.between(100, 20'000));
-  world_.advance_to(begin);
+  world_.work_until(begin);
+  check_spin();
   if (unsubmitted() > 0) {
     if (world_.strikes(Knob::enter_ebusy)) return -EBUSY;
     if (world_.strikes(Knob::enter_eagain)) return -EAGAIN;
@@ -95,6 +97,17 @@ int SimRing::enter(unsigned min_complete, nanoseconds timeout, nanoseconds batch
   return result;
 }
 
+/// A program that enters again and again, and neither waits nor gets on with anything, spins.
+void SimRing::check_spin() {
+  if (world_.progress() != progress_seen_) {
+    progress_seen_ = world_.progress();
+    enters_in_vain_ = 0;
+  }
+  if (++enters_in_vain_ > enters_in_vain_most) {
+    world_.fail("the program spins: %u enters, and nothing comes of them", enters_in_vain_);
+  }
+}
+
 /// Lets time pass until enough has completed.
 int SimRing::wait(unsigned min_complete, TimePoint deadline, TimePoint batch_until) {
   for (;;) {
@@ -106,6 +119,7 @@ int SimRing::wait(unsigned min_complete, TimePoint deadline, TimePoint batch_unt
     if (world_.time() >= deadline) return ready() > 0 ? 0 : -ETIME;
     TimePoint next = std::min({world_.next_event(), next_change(), deadline});
     if (!bounded) next = std::min(next, batch_until);
+    if (next > world_.time()) world_.note_progress();
     if (next == TimePoint::max()) world_.fail("the program waits for what will never come");
     world_.advance_to(next);
     flush_overflow();
@@ -115,7 +129,7 @@ int SimRing::wait(unsigned min_complete, TimePoint deadline, TimePoint batch_unt
 
 int SimRing::submit() noexcept {
   if (world_.check_invariants) world_.check_invariants();
-  world_.advance_to(world_.time() + nanoseconds(world_.random.between(100, 5'000)));
+  world_.work_until(world_.time() + nanoseconds(world_.random.between(100, 5'000)));
   if (unsubmitted() > 0 && world_.strikes(Knob::enter_eagain)) return -EAGAIN;
   take_submissions();
   publish_flags();
@@ -127,7 +141,8 @@ bool SimRing::spin_until(TimePoint deadline) noexcept {
     publish_flags();
     if (has_work()) return true;
     if (world_.time() >= deadline) return false;
-    world_.advance_to(std::min({world_.next_event(), next_change(), deadline}));
+    world_.work_until(std::min({world_.next_event(), next_change(), deadline}));
+    world_.note_progress();
   }
 }
 
@@ -220,13 +235,23 @@ void SimRing::work() {
       if (request.has_answer || is_ready(request)) able_.push_back(index);
     }
     if (able_.empty()) return;
-    const std::size_t index = world_.strikes(Knob::reordering)
-                                  ? able_[world_.random.below(able_.size())]
-                                  : *std::ranges::min_element(able_, {}, [this](std::size_t each) {
-                                      return requests_[each]->turn;
-                                    });
-    if (!step(index) && able_.size() == 1) return;
+    if (!step(choose()) && able_.size() == 1) return;
   }
+}
+
+/// Of those that are able: by a fault, by chance, or in turn.
+std::size_t SimRing::choose() {
+  if (world_.strikes(Knob::send_meets_reset)) {
+    for (const std::size_t each : able_) {
+      const Request& request = *requests_[each];
+      const bool is_send =
+          request.sqe.opcode == IORING_OP_SEND || request.sqe.opcode == IORING_OP_SENDMSG;
+      if (is_send && request.file->connection->has_error(request.file->end)) return each;
+    }
+  }
+  if (world_.strikes(Knob::reordering)) return able_[world_.random.below(able_.size())];
+  return *std::ranges::min_element(able_, {},
+                                   [this](std::size_t each) { return requests_[each]->turn; });
 }
 
 /// \return false if the operation rests from now on.

@@ -77,6 +77,7 @@ class SimRing final : public Ring {
   void take_submissions();
   void take(const io_uring_sqe& sqe);
   void work();
+  [[nodiscard]] std::size_t choose();
   bool step(std::size_t index);
   void finish_at(std::size_t index);
   void post(std::uint64_t user_data, int res, std::uint32_t flags);
@@ -88,6 +89,7 @@ class SimRing final : public Ring {
   }
   [[nodiscard]] TimePoint next_change() const noexcept;
   int wait(unsigned min_complete, TimePoint deadline, TimePoint batch_until);
+  void check_spin();
   void look_at_new_buffers();
   void refuse(Request& request, int error);
 
@@ -124,6 +126,8 @@ class SimRing final : public Ring {
   std::vector<io_uring_cqe> overflow_;
   std::vector<RequestPtr> requests_;  ///< in the order of their submission
   std::uint64_t turns_ = 0;
+  std::uint64_t progress_seen_ = 0;
+  unsigned enters_in_vain_ = 0;
   std::vector<std::size_t> able_;  ///< those that can go on, while work() looks
   // The provided buffers.
   io_uring_buf_ring* table_ = nullptr;

@@ -70,16 +70,20 @@ int __real_listen(int fd, int backlog);
 ssize_t __real_send(int fd, const void* data, size_t size, int flags);
 int __real_eventfd(unsigned count, int flags);
 ssize_t __real_write(int fd, const void* data, size_t size);
+int __real_clock_gettime(clockid_t clock, timespec* time);
 int __real_nanosleep(const timespec* time, timespec* left);
 
 int __wrap_socket(int family, int type, int protocol) {
   World* const world = World::current;
   if (!world) return __real_socket(family, type, protocol);
-  if (world->strikes(pelton::sim::Knob::socket_emfile)) return result_of(-EMFILE);
+  if (world->strikes(pelton::sim::Knob::socket_emfile)) {
+    return result_of(world->fail_connect(EMFILE));
+  }
   auto file = std::make_shared<File>();
   file->family = family;
   file->flags = type & SOCK_NONBLOCK ? O_NONBLOCK : 0;
-  return result_of(world->add_file(std::move(file)));
+  const int fd = world->add_file(std::move(file));
+  return result_of(fd < 0 ? world->fail_connect(-fd) : fd);
 }
 
 int __wrap_close(int fd) {
@@ -188,6 +192,16 @@ ssize_t __wrap_write(int fd, const void* data, size_t size) {
   std::memcpy(&count, data, sizeof count);
   file.events += count;
   return static_cast<ssize_t>(size);
+}
+
+int __wrap_clock_gettime(clockid_t clock, timespec* time) {
+  World* const world = World::current;
+  if (!world || clock != CLOCK_THREAD_CPUTIME_ID) return __real_clock_gettime(clock, time);
+  const auto spent = std::chrono::nanoseconds(world->cpu_time());
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(spent);
+  time->tv_sec = seconds.count();
+  time->tv_nsec = (spent - seconds).count();
+  return 0;
 }
 
 int __wrap_nanosleep(const timespec* time, timespec* left) {

@@ -51,6 +51,24 @@ void World::advance_to(TimePoint when) {
   now_ = std::max(now_, when);
 }
 
+void World::work_until(TimePoint when) {
+  cpu_time_ += std::max(when - now_, Duration::zero());
+  advance_to(when);
+}
+
+int World::fail_connect(int error) {
+  connect_errors_.push_back(error);
+  return -error;
+}
+
+void World::expect_connect_error(const std::error_code& error) {
+  const auto found = std::ranges::find(connect_errors_, error.value());
+  if (found == connect_errors_.end()) {
+    fail("a connect failed with error %d, which nothing brought about", error.value());
+  }
+  connect_errors_.erase(found);
+}
+
 int World::add_file(std::shared_ptr<File> file) {
   if (open_ >= descriptors_most) return -EMFILE;
   std::size_t index = files_.size();
@@ -62,6 +80,7 @@ int World::add_file(std::shared_ptr<File> file) {
     files_.emplace_back();
   }
   ++open_;
+  note_progress();
   file->fd = fd_base + static_cast<int>(index);
   files_[index] = std::move(file);
   trace("descriptor %d opened", files_[index]->fd);
@@ -91,6 +110,7 @@ void World::close(int fd) {
   files_[index].reset();
   free_.push_back(index);
   --open_;
+  note_progress();
   closing->closed = true;
   if (closing->in_flight() == 0) release(*closing);
 }

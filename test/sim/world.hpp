@@ -8,6 +8,7 @@
 // program's direct calls here; peers.hpp, who is at the other end. Owns all of the run's state.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdarg>
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include <memory>
 #include <queue>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "sim/knobs.hpp"
@@ -60,6 +62,14 @@ struct Totals {
   std::uint64_t faults = 0;
   std::uint64_t connections = 0;
   std::uint64_t bytes = 0;  ///< that arrived at simulated peers
+  std::uint64_t spins = 0;  ///< of loops before they would sleep
+  std::uint64_t batch_waits = 0;
+
+  static constexpr std::size_t count = 7;
+  [[nodiscard]] static std::array<std::uint64_t Totals::*, count> members() noexcept {
+    return {&Totals::completions, &Totals::submissions, &Totals::faults,     &Totals::connections,
+            &Totals::bytes,       &Totals::spins,       &Totals::batch_waits};
+  }
 };
 
 class World {
@@ -91,6 +101,9 @@ class World {
     calm_ = true;
   }
   [[nodiscard]] bool is_calm() const noexcept { return calm_; }
+  /// Something happened on which the program may act.
+  void note_progress() noexcept { ++progress_; }
+  [[nodiscard]] std::uint64_t progress() const noexcept { return progress_ + totals.faults; }
 
   // --- Time ---
   [[nodiscard]] TimePoint now() noexcept;
@@ -99,6 +112,9 @@ class World {
   void after(Duration delay, std::function<void()> event);
   /// Advances the clock, and runs what was due until then.
   void advance_to(TimePoint when);
+  /// The same while the program works, or spins: its CPU time passes, too.
+  void work_until(TimePoint when);
+  [[nodiscard]] Duration cpu_time() const noexcept { return cpu_time_; }
   [[nodiscard]] TimePoint next_event() const noexcept {
     return events_.empty() ? TimePoint::max() : events_.top().at;
   }
@@ -121,6 +137,7 @@ class World {
   [[nodiscard]] static bool is_simulated(int fd) noexcept { return fd >= fd_base; }
   unsigned descriptors_most = 1000;
   std::uint16_t next_port = 40'000;  ///< for who asks for any
+  bool crowded = false;              ///< a crowd of clients, and room for it
   bool ends_abruptly = false;  ///< the loop closes amid all: that resets also who comes meanwhile
   bool lowest_first = true;    ///< else the one closed last
 
@@ -141,6 +158,10 @@ class World {
   [[nodiscard]] bool listens() const noexcept;
   /// What answers the program's connects: null looks for a listener, and refuses without one.
   std::function<std::shared_ptr<Connection>()> upstream;
+  /// A connect is made to fail with this errno.
+  int fail_connect(int error);
+  /// A connect of the program's has failed: it must have been made to, with this error.
+  void expect_connect_error(const std::error_code& error);
   /// What the scenario checks whenever the program enters the ring.
   std::function<void()> check_invariants;
 
@@ -152,7 +173,7 @@ class World {
   /// After the loop is gone: what must be true of every run.
   void check_end();
 
-  static constexpr int failed_exit_code = 3;
+  static constexpr int failed_exit_code = 1;
 
  private:
   struct Event {
@@ -167,7 +188,10 @@ class World {
   std::uint64_t seed_;
   bool trace_;
   bool calm_ = false;
+  std::vector<int> connect_errors_;  ///< brought about, and not heard of
+  Duration cpu_time_{};
   TimePoint now_{std::chrono::seconds(1000)};
+  std::uint64_t progress_ = 0;
   std::uint64_t looks_at_clock_ = 0;  ///< since time last passed
   std::uint64_t next_order_ = 0;
   std::priority_queue<Event> events_;

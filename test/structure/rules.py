@@ -110,6 +110,19 @@ def liburing_at_the_ring(tree):
                 )
 
 
+def simulation_is_private(tree):
+    """engine/simulation.hpp, which is not installed, is included by .cpp files alone."""
+    for file in tree.c_files():
+        if not re.match(r"(?:engine|proto|stream)/.*\.hpp$", file.path):
+            continue
+        for line, _, path in includes(file):
+            if path == "pelton/engine/simulation.hpp":
+                yield Violation(
+                    file.path, line, f"#include <{path}> in a header that is installed",
+                    "move the canary to a .cpp file",
+                )
+
+
 def spdlog_is_private(tree):
     """No public header shows spdlog or fmt, and of the layers only engine links them."""
     for file in tree.c_files():
@@ -341,7 +354,8 @@ def guarded_traps(tree):
 
 
 RULES = (
-    include_direction, include_spelling, liburing_at_the_ring, spdlog_is_private, file_length,
+    include_direction, include_spelling, liburing_at_the_ring, simulation_is_private,
+    spdlog_is_private, file_length,
     function_length, line_length, opening_comment, pragma_once, formatting, machine_paths,
     unfinished, awaited_temporaries, awaited_conditions, test_names, guarded_traps,
 )

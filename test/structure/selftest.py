@@ -73,6 +73,10 @@ def include_samples():
         rules.liburing_at_the_ring, {"engine/loop.cpp": uring},
         {"engine/uring_ring.cpp": uring, "perf/peers/echo.c": uring}, 2,
     )
+    canaries = include("<pelton/engine/simulation.hpp>")
+    yield Sample(
+        rules.simulation_is_private, {"proto/a.hpp": canaries}, {"proto/a.cpp": canaries}, 2,
+    )
     spdlog = include("<spdlog/spdlog.h>")
     yield Sample(
         rules.spdlog_is_private, {"engine/log.hpp": spdlog},
