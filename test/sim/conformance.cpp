@@ -17,7 +17,7 @@
 
 namespace {
 
-constexpr std::uint64_t seeds = 20;
+constexpr std::uint64_t seeds = 5;
 constexpr std::size_t scripts_least = 30;
 
 /// By their names, for a test case may call agree() several times.

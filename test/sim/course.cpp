@@ -12,6 +12,7 @@ using std::chrono::milliseconds;
 constexpr auto quiet_bound = std::chrono::seconds(30);
 constexpr auto unobserved_time = std::chrono::seconds(25);
 constexpr auto sleep_slack = milliseconds(100);
+constexpr std::string_view unix_name{"\0pelton-sim", 11};  // abstract: there are no files
 constexpr std::size_t gathered_bytes_most = 4096;  // of a chain's block, which is read as one piece
 
 }  // namespace
@@ -19,6 +20,7 @@ constexpr std::size_t gathered_bytes_most = 4096;  // of a chain's block, which 
 // --- The phases ---
 
 Task<> Course::run() {
+  is_unix_ = world_.random.chance(200);
   begin();
   world_.check_invariants = [this] { check_invariants(); };
   world_.knobs = Knobs::draw(world_.random);
@@ -64,7 +66,7 @@ Task<> Course::meet_faults() {
 Task<> Course::come_to_end() {
   const TimePoint deadline = world_.time() + quiet_bound;
   while (!over()) {
-    if (world_.time() > deadline) world_.fail("connections do not come to their end");
+    if (world_.time() > deadline) fail_to_end("");
     co_await checked_sleep(milliseconds(5));
   }
   finish();
@@ -78,10 +80,24 @@ Task<> Course::come_to_end() {
 /// Nothing wakes the loop but what it waits for: what ends ends by itself.
 Task<> Course::come_to_end_unobserved() {
   co_await sleep_unobserved();
-  if (!over()) world_.fail("unobserved, connections do not come to their end");
+  if (!over()) fail_to_end("unobserved, ");
   finish();
   co_await sleep_unobserved();
   if (!at_rest()) world_.fail("unobserved, the program does not come to its end");
+}
+
+void Course::fail_to_end(const char* how) {
+  for (const auto& peer : peers_) {
+    const auto& connection = peer->connection();
+    if (peer->done() || !connection) continue;
+    world_.fail(
+        "%sconnections do not come to their end: of %u, whose peer has sent %llu bytes, "
+        "received %llu, left %zu unread and %s the end",
+        how, connection->id(), static_cast<unsigned long long>(peer->sent()),
+        static_cast<unsigned long long>(peer->received()), connection->unread(Connection::peer),
+        peer->saw_end() ? "saw" : "has not seen");
+  }
+  world_.fail("%sconnections do not come to their end: a peer never got one", how);
 }
 
 bool Course::over() const {
@@ -150,24 +166,37 @@ void Course::clients(unsigned count, Duration crowd_at) {
 }
 
 void Course::dial(Peer& peer) {
-  const std::shared_ptr<File> listener = world_.listener(port);
+  const std::shared_ptr<File> listener = world_.listener(is_unix_ ? World::unix_port : port);
   if (!listener) return peer.give_up();
-  auto connection = world_.connect_pair(draw_window(), draw_window());
+  auto connection = connect_peer();
   listener->backlog.push_back(connection);
   peer.start(std::move(connection));
 }
 
 std::shared_ptr<Connection> Course::accept_upstream(const PeerPlan& plan) {
   Peer& peer = *peers_.emplace_back(std::make_unique<Peer>(world_, plan));
-  auto connection = world_.connect_pair(draw_window(), draw_window());
+  auto connection = connect_peer();
   peer.start(connection);
   return connection;
 }
 
+std::shared_ptr<Connection> Course::connect_peer() {
+  const std::size_t of_program = draw_window();
+  const std::size_t of_peer = draw_window();
+  using Kind = Connection::Kind;
+  return world_.connect_pair(of_program, of_peer, is_unix_ ? Kind::unix_pair : Kind::distant);
+}
+
+Task<StreamPair> Course::connect_upstream(const ConnectOptions& options) {
+  if (is_unix_) return open_unix_connection(std::string(unix_name), options);
+  return open_connection("127.0.0.1", upstream_port, options);
+}
+
 OwnedFd Course::bound_socket() {
-  auto socket = open_socket(AF_INET, SOCK_STREAM);
-  in_addr any{};
-  if (!socket || !bind_socket(socket->get(), SocketAddress::ipv4(any, port))) {
+  auto socket = open_socket(is_unix_ ? AF_UNIX : AF_INET, SOCK_STREAM);
+  const auto address =
+      is_unix_ ? *SocketAddress::unix_path(unix_name) : SocketAddress::ipv4(in_addr{}, port);
+  if (!socket || !bind_socket(socket->get(), address)) {
     world_.fail("no socket to listen on");
   }
   return std::move(*socket);

@@ -62,6 +62,8 @@ class Course {
   /// True in a quiet phase in which nothing but the connections themselves may wake the loop.
   [[nodiscard]] bool nobody_looks() const noexcept { return unobserved_ && world_.is_calm(); }
 
+  /// Connects to the upstream, as a scenario has it.
+  [[nodiscard]] Task<StreamPair> connect_upstream(const ConnectOptions& options);
   /// A bound socket for a server.
   [[nodiscard]] OwnedFd bound_socket();
   /// A connection that the program asked for has come to the upstream.
@@ -117,10 +119,12 @@ class Course {
   std::size_t write_most_ = 0;  ///< bytes that are written before a drain; 0: not checked
   std::size_t read_most_ = 0;   ///< bytes that one read waits for, whatever the limit
   bool abrupt_ = false;         ///< the loop is closed with work in progress
+  bool is_unix_ = false;        ///< all connections are on unix sockets
   bool unobserved_ = false;     ///< nobody looks in while the run is quiet
 
  private:
   void dial(Peer& peer);
+  [[nodiscard]] std::shared_ptr<Connection> connect_peer();
   void check_invariants();
   Task<> meet_faults();
   Task<> come_to_end();
@@ -129,6 +133,7 @@ class Course {
   Task<> checked_sleep(Duration delay);
   Task<> sleep_unobserved();
   void post_ping();
+  [[noreturn]] void fail_to_end(const char* how);
   [[nodiscard]] bool over() const;
   [[nodiscard]] bool at_rest() const;
 

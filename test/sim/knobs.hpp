@@ -46,6 +46,7 @@ namespace pelton::sim {
   KNOB(program_aborts, 20, "the program closes or aborts every connection")                  \
   KNOB(peer_resets, 30, "a peer resets its connection")                                      \
   KNOB(peer_resets_unread, 200, "a peer resets its connection while it has bytes unread")    \
+  KNOB(peer_resets_full, 300, "a peer resets its connection while its window is full")       \
   KNOB(peer_closes, 30, "a peer closes before its time")                                     \
   KNOB(peer_half_closes, 50, "a peer ends its stream before its time")                       \
   KNOB(peer_is_slow, 500, "a peer reads little, and late")                                   \

@@ -101,6 +101,7 @@ int Connection::shut(End from, bool reading, bool writing) {
   Side& side = sides_[from];
   if (side.reset_in) return -ENOTCONN;
   if (reading) side.read_shut = true;
+  if (reading && kind_ == Kind::unix_pair) sides_[1 - from].write_shut = true;
   if (writing && !side.write_shut) {
     side.write_shut = true;
     put_on_wire(End(1 - from), Segment::Kind::end, {});
@@ -113,17 +114,18 @@ void Connection::close(End from) {
   Side& side = sides_[from];
   if (side.closed) return;
   side.closed = true;
-  if (kind_ == Kind::unix_pair) return leave(from);
+  if (kind_ == Kind::unix_pair) return leave(from, unread(from) > 0);
   if (side.reset_in) return;
   if (unread(from) > 0) return reset(from);
   if (!side.write_shut) shut(from, false, true);
 }
 
-/// The end of a unix socket: the other one learns of it at once.
-void Connection::leave(End from) {
+/// The end of a unix socket: the other one learns of it at once. \param loses  What was unread.
+void Connection::leave(End from, bool loses) {
   Side& other = sides_[1 - from];
-  if (unread(from) > 0) other.error = ECONNRESET;
-  other.end_in = other.write_shut = true;
+  if (loses) other.error = ECONNRESET;
+  if (loses && from == program) killed_by_program = true;
+  sides_[from].write_shut = other.end_in = other.write_shut = true;
   changed(End(1 - from));
 }
 
@@ -131,6 +133,10 @@ void Connection::reset(End from) {
   Side& side = sides_[from];
   (from == peer ? killed_by_peer : killed_by_program) = true;
   side.closed = side.write_shut = side.reset_in = true;
+  if (kind_ == Kind::unix_pair) {
+    leave(from, true);
+    return changed(from);
+  }
   world_.trace("connection %u: reset by the %s", id_, from == peer ? "peer" : "program");
   Side& to = sides_[1 - from];
   if (world_.strikes(Knob::reset_overtakes)) {

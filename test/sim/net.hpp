@@ -110,7 +110,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void deliver(End to);
   void arrive(End at, Segment& segment);
   void reset_arrives(End at);
-  void leave(End from);
+  void leave(End from, bool loses);
   void changed(End at);
 
   World& world_;

@@ -36,7 +36,8 @@ void Peer::act() {
 /// \return true if the connection is over by that.
 bool Peer::meets_fault() {
   const bool has_unread = connection_->unread(Connection::peer) > 0;
-  if (world_.strikes(Knob::peer_resets) ||
+  const bool is_full = !connection_->writable(Connection::program);
+  if (world_.strikes(Knob::peer_resets) || (is_full && world_.strikes(Knob::peer_resets_full)) ||
       (has_unread && world_.strikes(Knob::peer_resets_unread))) {
     connection_->reset(Connection::peer);
     return done_ = true;

@@ -96,7 +96,7 @@ class Mix final : public Course {
     co_await sleep(microseconds(world_.random.scaled(1, 20'000)));
     try {
       const ConnectOptions options{.limit = draw_limit()};
-      streams.emplace(co_await open_connection("127.0.0.1", upstream_port, options));
+      streams.emplace(co_await connect_upstream(options));
     } catch (const OSError& error) {
       world_.expect_connect_error(error.code());
     }

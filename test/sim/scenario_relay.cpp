@@ -88,7 +88,7 @@ class Relay final : public Course {
     bool limited = false;
     try {
       const ConnectOptions options{.limit = limit_};
-      Task<StreamPair> connecting = open_connection("127.0.0.1", upstream_port, options);
+      Task<StreamPair> connecting = connect_upstream(options);
       limited = !world_.is_calm() && world_.random.chance(200);
       if (limited) {
         const Duration patience = std::chrono::microseconds(world_.random.scaled(10, 1000));

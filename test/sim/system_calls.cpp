@@ -42,7 +42,13 @@ std::span<const std::byte> bytes_at(const void* data, std::size_t size) {
   return {static_cast<const std::byte*>(data), size};
 }
 
-int fill_name(sockaddr* address, socklen_t* size, std::uint16_t port) {
+int fill_name(const File& file, sockaddr* address, socklen_t* size, std::uint16_t port) {
+  if (file.family == AF_UNIX) {  // without a name
+    const sa_family_t family = AF_UNIX;
+    std::memcpy(address, &family, std::min<std::size_t>(*size, sizeof family));
+    *size = sizeof family;
+    return 0;
+  }
   sockaddr_in name{};
   name.sin_family = AF_INET;
   name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -105,14 +111,15 @@ int __wrap_shutdown(int fd, int how) {
 
 int __wrap_getsockname(int fd, sockaddr* address, socklen_t* size) {
   if (!World::current || !World::is_simulated(fd)) return __real_getsockname(fd, address, size);
-  return fill_name(address, size, World::current->open_file(fd, "getsockname").port);
+  const File& file = World::current->open_file(fd, "getsockname");
+  return fill_name(file, address, size, file.port);
 }
 
 int __wrap_getpeername(int fd, sockaddr* address, socklen_t* size) {
   if (!World::current || !World::is_simulated(fd)) return __real_getpeername(fd, address, size);
   const File& file = World::current->open_file(fd, "getpeername");
   const bool connected = file.connection && !file.connection->was_reset(file.end);
-  return connected ? fill_name(address, size, 1) : result_of(-ENOTCONN);
+  return connected ? fill_name(file, address, size, 1) : result_of(-ENOTCONN);
 }
 
 int __wrap_setsockopt(int fd, int level, int option, const void* value, socklen_t size) {
@@ -148,6 +155,10 @@ int __wrap_bind(int fd, const sockaddr* address, socklen_t size) {
   sockaddr_in name{};
   std::memcpy(&name, address, std::min<std::size_t>(size, sizeof name));
   File& file = World::current->open_file(fd, "bind");
+  if (file.family == AF_UNIX) {
+    file.port = World::unix_port;
+    return 0;
+  }
   file.port = name.sin_port != 0 ? ntohs(name.sin_port) : World::current->next_port++;
   return 0;
 }
@@ -163,12 +174,10 @@ ssize_t __wrap_send(int fd, const void* data, size_t size, int flags) {
   if (!World::current || !World::is_simulated(fd)) return __real_send(fd, data, size, flags);
   File& file = World::current->open_file(fd, "send");
   if (!file.connection) return result_of(-ENOTCONN);
-  if (size != 0) {
-    if (World::current->checks_program) World::current->fail("a send of bytes past the ring");
-    return count_of(file.connection->send(file.end, bytes_at(data, size)));
-  }
-  if (const int error = file.connection->take_error(file.end)) return result_of(-error);
-  return result_of(file.connection->broken(file.end) ? -EPIPE : 0);
+  const ssize_t count = file.connection->send(file.end, bytes_at(data, size));
+  if (size == 0) return result_of(static_cast<int>(count));
+  if (World::current->checks_program) World::current->fail("a send of bytes past the ring");
+  return count_of(count);
 }
 
 int __wrap_eventfd(unsigned count, int flags) {

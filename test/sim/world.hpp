@@ -136,8 +136,9 @@ class World {
   [[nodiscard]] std::size_t open_files() const noexcept { return open_; }
   [[nodiscard]] static bool is_simulated(int fd) noexcept { return fd >= fd_base; }
   unsigned descriptors_most = 1000;
-  std::uint16_t next_port = 40'000;  ///< for who asks for any
-  bool crowded = false;              ///< a crowd of clients, and room for it
+  static constexpr std::uint16_t unix_port = 1;  ///< stands for the name of a unix socket
+  std::uint16_t next_port = 40'000;              ///< for who asks for any
+  bool crowded = false;                          ///< a crowd of clients, and room for it
   bool ends_abruptly = false;  ///< the loop closes amid all: that resets also who comes meanwhile
   bool lowest_first = true;    ///< else the one closed last
 
