@@ -30,7 +30,7 @@ NOT_SIMULATED = {
     "names are numeric": "freeaddrinfo gai_strerror getaddrinfo if_nametoindex",
     "signals are not handled": "sigaction signal raise sigemptyset",
     "nothing is spliced": "splice pread",
-    "there are no unix sockets": "stat unlink",
+    "unix sockets have abstract names": "stat unlink",
     "nobody asks what the kernel has not sent": "ioctl",
 }
 

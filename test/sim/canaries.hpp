@@ -12,7 +12,8 @@ namespace pelton::sim {
 struct Canary {
   std::string_view name;
   std::string_view text;
-  std::string_view expected;  ///< what the failure says: one of these, between '|'
+  std::string_view expected;       ///< what the failure says: one of these, between '|'
+  std::string_view scenario = {};  ///< the only one that is run for it; empty for any
 };
 
 inline constexpr std::string_view no_end = "not come to their end|not come to its end";
@@ -39,7 +40,7 @@ inline constexpr Canary canaries[] = {
     {"reset_as_end", "a reset that a short send came upon counts as the end of the stream",
      false_end},
     {"reset_before_send", "a reset that a send in flight comes upon counts as the end, too",
-     false_end},
+     false_end, "transport"},
     {"close_drops_queue", "close() drops what was still to be sent", "came back|arrived"},
     {"early_close", "a socket is closed before its operations have ended",
      "closed with operations in flight"},

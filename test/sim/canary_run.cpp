@@ -38,6 +38,7 @@ std::string first_line(const std::string& text) { return text.substr(0, text.fin
 /// \return true if it was caught.
 bool run_canary(const Options& options, const Canary& canary) {
   PoolOptions pool = pool_of(options);
+  if (pool.scenario.empty()) pool.scenario = canary.scenario;
   pool.failures_most = canary_seeds;
   pool.is_enough = [&](const FailedSeed& failure) { return tells(failure.text, canary.expected); };
   simulation::canary = canary.name;
