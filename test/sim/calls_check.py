@@ -26,7 +26,8 @@ NOT_SIMULATED = {
     "the rings of a real host": """
         epoll_create1 epoll_ctl epoll_pwait2 epoll_wait io_uring_enter2 io_uring_queue_exit
         io_uring_queue_init_params io_uring_register_buf_ring io_uring_register_ring_fd
-        io_uring_ring_dontfork io_uring_unregister_buf_ring syscall read""",
+        io_uring_ring_dontfork io_uring_unregister_buf_ring syscall read
+        timerfd_create timerfd_settime""",
     "names are numeric": "freeaddrinfo gai_strerror getaddrinfo if_nametoindex",
     "signals are not handled": "sigaction signal raise sigemptyset",
     "nothing is spliced": "splice pread",

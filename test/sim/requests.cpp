@@ -146,7 +146,8 @@ bool SimRing::receive_piece(Request& request) {
   if (world_.strikes(Knob::short_receive)) room = world_.random.between(1, room);
   const ssize_t count = connection.receive(end, buffer.data, room);
   request.moved += static_cast<std::size_t>(count);
-  const bool ends = queue_full() || (total_cap != 0 && request.moved >= total_cap) ||
+  const bool once = !(request.sqe.ioprio & IORING_RECV_MULTISHOT);
+  const bool ends = once || queue_full() || (total_cap != 0 && request.moved >= total_cap) ||
                     world_.strikes(Knob::receive_ends);
   if (ends) {
     answer(request, static_cast<int>(count), buffer.flags);
@@ -270,7 +271,8 @@ void SimRing::proceed_accept(Request& request) {
     if (accept_fault(request)) return;
     const int fd = world_.accept_from(listener, static_cast<int>(request.sqe.accept_flags));
     if (fd < 0) return answer(request, fd);
-    if (queue_full() || world_.strikes(Knob::accept_ends)) return answer(request, fd);
+    const bool once = !(request.sqe.ioprio & IORING_ACCEPT_MULTISHOT);
+    if (once || queue_full() || world_.strikes(Knob::accept_ends)) return answer(request, fd);
     post(request.sqe.user_data, fd, IORING_CQE_F_MORE);
   }
 }

@@ -35,7 +35,10 @@ RingShape RingShape::draw(Random& random) noexcept {
   shape.sq_entries = 1U << random.below(random.chance(400) ? 2 : 7);
   const auto cq_entries = static_cast<unsigned>(random.scaled(2, 256));
   shape.cq_entries = std::bit_ceil(std::max(cq_entries, shape.sq_entries));
-  shape.recv_caps = random.chance(500);
+  shape.recv_multishot = random.chance(800);
+  shape.recv_multishot_unix = shape.recv_multishot && random.chance(800);
+  shape.accept_multishot = random.chance(800);
+  shape.recv_caps = shape.recv_multishot && random.chance(500);
   shape.bounded_batches = random.chance(500);
   return shape;
 }
@@ -55,6 +58,9 @@ SimRing::SimRing(World& world, const RingShape& shape)
   info_.cq_entries = shape.cq_entries;
   info_.taskrun_flag = true;
   info_.recv_multishot = info_.recv_multishot_unix = info_.accept_multishot = true;
+  info_.recv_multishot = shape.recv_multishot;
+  info_.recv_multishot_unix = shape.recv_multishot_unix;
+  info_.accept_multishot = shape.accept_multishot;
   info_.recv_caps = shape.recv_caps;
   info_.bounded_batches = shape.bounded_batches;
 }

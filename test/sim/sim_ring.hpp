@@ -30,6 +30,9 @@ namespace pelton::sim {
 struct RingShape {
   unsigned sq_entries = 64;
   unsigned cq_entries = 256;
+  bool recv_multishot = true;
+  bool recv_multishot_unix = true;
+  bool accept_multishot = true;
   bool recv_caps = true;
   bool bounded_batches = true;
 
