@@ -1,4 +1,5 @@
-# How our own builds compile: the warnings, in pelton_warnings, and PELTON_SANITIZE's sanitizers.
+# How our own builds compile: the warnings, in pelton_warnings, PELTON_SANITIZE's sanitizers,
+# what libFuzzer sees by, and the counters of PELTON_COVERAGE.
 
 # Linked privately by every target of ours. Empty where pelton is a part of another project: a new
 # compiler's new warning must not break somebody else's build.
@@ -30,4 +31,21 @@ if(PELTON_SANITIZE)
     # The checks that a sanitizer weaves in confuse GCC's flow analysis.
     target_compile_options(pelton_warnings INTERFACE -Wno-maybe-uninitialized)
   endif()
+endif()
+
+if(PELTON_BUILD_FUZZERS)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "PELTON_BUILD_FUZZERS needs Clang: cmake --preset fuzz")
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link) # coverage, and the operands of comparisons
+endif()
+
+if(PELTON_COVERAGE)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "PELTON_COVERAGE needs Clang: cmake --preset coverage")
+  endif()
+  # The counters can lie in a file while the program runs, so that one that is killed leaves them.
+  add_compile_options("SHELL:-fprofile-instr-generate -fcoverage-mapping"
+                      "SHELL:-mllvm -runtime-counter-relocation=true")
+  add_link_options(-fprofile-instr-generate)
 endif()

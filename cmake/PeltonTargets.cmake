@@ -5,6 +5,15 @@ function(pelton_settings target)
   target_compile_features(${target} PUBLIC cxx_std_23)
   set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:pelton_warnings>)
+  target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:pelton_hardening>)
+  get_target_property(type ${target} TYPE)
+  if(type MATCHES "EXECUTABLE|SHARED_LIBRARY")
+    # Not of pelton_hardening: a static library would hand them on to whoever links it.
+    target_link_options(${target} PRIVATE ${pelton_hardened_link_options})
+  endif()
+  if(PELTON_PIE AND type STREQUAL "EXECUTABLE")
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  endif()
 endfunction()
 
 # pelton_layer(NAME): the library pelton_NAME, alias pelton::NAME, of the .cpp files in this folder.
