@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "apps/common.hpp"
+#include "apps/number_range.hpp"
 
 namespace pelton::apps {
 
@@ -41,7 +42,7 @@ void ServerConfig::add_to(CLI::App& app) {
   app.add_option("--drain-timeout", drain_timeout_s,
                  "Seconds that connections may go on after SIGTERM")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 86400.0));
+      ->check(NumberRange(0.0, 86400.0));
 }
 
 LoopOptions ServerConfig::loop_options() const {

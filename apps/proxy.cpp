@@ -9,6 +9,7 @@
 #include <pelton/engine/timeout.hpp>
 
 #include "apps/common.hpp"
+#include "apps/number_range.hpp"
 
 namespace {
 
@@ -88,7 +89,7 @@ int main(int count, char** arguments) {
       ->type_name("ADDR");
   app.add_option("--connect-timeout", connect_timeout_s, "Seconds to wait for the upstream")
       ->capture_default_str()
-      ->check(CLI::Range(0.001, 3600.0));
+      ->check(pelton::apps::NumberRange(0.001, 3600.0));
   std::string splice = "auto";
   app.add_option(
          "--splice", splice,

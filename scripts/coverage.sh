@@ -80,7 +80,8 @@ step() {
 merge() {
   local step
   find "$raw" -name '*.profraw' -empty -delete
-  for step in $(find "$raw" -name '*.profraw' -printf '%f\n' | sed 's/-[0-9]*\.profraw$//' | sort -u); do
+  for step in $(find "$raw" -name '*.profraw' -printf '%f\n' | sed 's/-[0-9]*\.profraw$//' |
+    sort -u); do
     find "$raw" -name "$step-*.profraw" >"$tree/$step.list"
     llvm-profdata-19 merge --sparse --failure-mode=all --input-files="$tree/$step.list" \
       --output="$tree/$step.profdata" 2>"$tree/logs/merge-$step.log" ||
@@ -100,7 +101,8 @@ run_tests() {
   done
   step fuzz "$bin/fuzz_replay" test/fuzz/corpus
   step simulation "$bin/pelton-sim" --seeds "$seeds" --jobs 1
-  step oracle python3 -B test/oracle/compare.py --oracle "$bin/stream_oracle" --scripts 2000 --seed 1
+  step oracle python3 -B test/oracle/compare.py --oracle "$bin/stream_oracle" --scripts 2000 \
+    --seed 1
   # What goes by time or memory fails on an instrumented program, and says nothing about coverage.
   step integration env PELTON_SANITIZE=coverage \
     python3 -B test/integration/run.py --bin "$bin" --quick

@@ -63,7 +63,8 @@ logs=build/fuzz/logs
 seeds=test/fuzz/corpus
 
 all_targets() {
-  find test/fuzz -maxdepth 1 -name 'fuzz_*.cpp' -printf '%f\n' | sed 's/^fuzz_//; s/\.cpp$//' | sort
+  find test/fuzz -maxdepth 1 -name 'fuzz_*.cpp' -printf '%f\n' |
+    sed 's/^fuzz_//; s/\.cpp$//' | sort
 }
 if ((${#targets[@]} == 0)); then
   mapfile -t targets < <(all_targets)
@@ -91,7 +92,7 @@ length_max() {
 
 # Options of libFuzzer that running and minimising share.
 options_of() {
-  printf '%s\n' "-max_len=$(length_max "$1")" -timeout=20 -rss_limit_mb=1500
+  printf '%s\n' "-max_len=$(length_max "$1")" -len_control=0 -timeout=20 -rss_limit_mb=1500
   if [[ -f "test/fuzz/$1.dict" ]]; then printf '%s\n' "-dict=test/fuzz/$1.dict"; fi
 }
 

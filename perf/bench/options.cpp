@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <iostream>
 
+#include "apps/number_range.hpp"
+
 namespace pelton::bench {
 namespace {
 
@@ -149,15 +151,15 @@ void declare_load(CLI::App& app, Options& options, Texts& texts) {
       ->check(CLI::Range(1U, pipeline_max))
       ->type_name("D");
   app.add_option("-r,--rate", options.rate, "Requests per second, over all connections")
-      ->check(CLI::Range(0.001, 1e8))
+      ->check(apps::NumberRange(0.001, 1e8))
       ->type_name("R");
   app.add_option("-d,--duration", options.duration_s, "Seconds that are measured")
       ->capture_default_str()
-      ->check(CLI::Range(0.01, 86400.0))
+      ->check(apps::NumberRange(0.01, 86400.0))
       ->type_name("S");
   app.add_option("-w,--warmup", options.warmup_s, "Seconds before that (idle: none)")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 86400.0))
+      ->check(apps::NumberRange(0.0, 86400.0))
       ->type_name("S");
 }
 
@@ -169,7 +171,7 @@ void declare_rest(CLI::App& app, Options& options, Texts& texts) {
   app.add_option("--timeout", options.timeout_s,
                  "Seconds of silence of the server that are too much")
       ->capture_default_str()
-      ->check(CLI::Range(0.1, 3600.0))
+      ->check(apps::NumberRange(0.1, 3600.0))
       ->type_name("S");
   app.add_option("--busy-poll", texts.busy_poll, "Spin before sleeping: auto, off or microseconds")
       ->capture_default_str()

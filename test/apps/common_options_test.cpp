@@ -76,6 +76,16 @@ TEST_CASE("an address alone is a command line, with the documented defaults") {
   CHECK(config.drain_timeout_s == 10);
 }
 
+TEST_CASE("a time limit that is no number is refused") {
+  for (const char* text : {"nan", "-nan", "NAN", "inf", "-1", "soon"}) {
+    const Outcome outcome = run({"-l", ":1", "--drain-timeout", text});
+    CAPTURE(text);
+    CHECK(outcome.status == 2);
+    CHECK_FALSE(outcome.served);
+    CHECK(outcome.error.find("--drain-timeout") != std::string::npos);
+  }
+}
+
 TEST_CASE("every option is read") {
   const Outcome outcome = run({"-l",
                                ":1",

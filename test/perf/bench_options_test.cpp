@@ -129,6 +129,9 @@ TEST_CASE("bench options: bad arguments are named, with a remedy") {
   check_refused({"echo", "--connect", "h:9", "--connections", "0"}, "--connections", "1");
   check_refused({"echo", "--connect", "h:9", "--pipeline", "5000"}, "--pipeline", "4096");
   check_refused({"echo", "--connect", "h:9", "--rate", "-1"}, "--rate", "0.001");
+  for (const char* option : {"--rate", "--duration", "--warmup", "--timeout"}) {
+    check_refused({"echo", "--connect", "h:9", option, "nan"}, option, "not a number");
+  }
   check_refused({"stream", "--connect", "h:9", "--rate", "10"}, "--rate", "leave --rate out");
   check_refused({"connect", "--connect", "h:9", "--pipeline", "2"}, "--pipeline", "leave");
   check_refused({"idle", "--connect", "h:9", "--warmup", "2"}, "--warmup", "leave");
