@@ -116,7 +116,7 @@ report() {
     "$(statistic "$log" new_units_added)"
   ((status != 0)) || return 0
   echo "$target failed:"
-  grep -m 3 -E '^fuzz: |assertion failed|ERROR: |runtime error|SUMMARY' "$log" | sed 's/^/  /' || true
+  grep -m 3 -E '^fuzz: |assertion failed|ERROR: |runtime error' "$log" | sed 's/^/  /' || true
   file="$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)"
   echo "  replay: $bin/fuzz_$target ${file:-(no input was stored; see $log)}"
 }

@@ -29,37 +29,39 @@ void check_endpoint(std::string_view text) {
   } catch (const ValueError& error) {
     const std::string_view what = error.what();
     require(what.starts_with("cannot read address '"), "a refusal that names nothing");
-    require(is_plain(what), "a refusal with control bytes: " + shown(what));
+    if (!is_plain(what)) fail("a refusal with control bytes: " + shown(what));
     return;
   }
   if (endpoint->kind == Endpoint::Kind::unix_socket) {
     require(endpoint->host.empty() && endpoint->port == 0, "a unix endpoint with a host or a port");
     const auto address = SocketAddress::unix_path(endpoint->path);
-    require(address.has_value(), "a name that no address can hold: " + shown(text));
-    require(address->path() == endpoint->path, "a unix address of another name: " + shown(text));
+    if (!address) fail("a name that no address can hold: " + shown(text));
+    if (address->path() != endpoint->path) fail("an address of another name: " + shown(text));
     require(address->to_string() == endpoint->to_string(), "two texts of one unix name");
     if (!is_plain(endpoint->path)) return;
   } else {
-    require(endpoint->path.empty(), "a host with a path: " + shown(text));
-    require(endpoint->host.find('\0') == std::string::npos, "a host with a NUL: " + shown(text));
+    if (!endpoint->path.empty()) fail("a host with a path: " + shown(text));
+    if (endpoint->host.find('\0') != std::string::npos) fail("a host with a NUL: " + shown(text));
   }
   const std::string printed = endpoint->to_string();
-  require(Endpoint::parse(printed) == *endpoint,
-          shown(text) + " is printed as " + shown(printed) + ", which is another");
+  if (Endpoint::parse(printed) != *endpoint) {
+    fail(shown(text) + " is printed as " + shown(printed) + ", which is another");
+  }
 }
 
 /// What is numeric is printed in one way, which is numeric, too, and the same address.
 void check_numeric(std::string_view host, std::uint16_t port) {
   const auto address = SocketAddress::parse_numeric(host, port);
   ResolveRequest request{std::string(host), std::to_string(port)};
-  require(resolve_numeric(request) == address, "the resolver disagrees about " + shown(host));
+  if (resolve_numeric(request) != address) fail("the resolver disagrees about " + shown(host));
   if (!address) return;
   require(address->port() == port, "another port than was asked for");
   const auto again = SocketAddress::parse_numeric(address->host(), port);
-  require(again == address, shown(host) + " is printed as " + shown(address->host()));
+  if (again != address) fail(shown(host) + " is printed as " + shown(address->host()));
   const Endpoint endpoint = Endpoint::parse(address->to_string());
-  require(endpoint.host == address->host() && endpoint.port == port,
-          shown(address->to_string()) + " is not read as an endpoint");
+  if (endpoint.host != address->host() || endpoint.port != port) {
+    fail(shown(address->to_string()) + " is not read as an endpoint");
+  }
 }
 
 /// Bytes as a system call might give them.
@@ -77,15 +79,16 @@ void check_sockaddr(std::string_view bytes) {
   require(is_plain(address->to_string()), "an address whose text has control bytes");
   if (address->family() != AF_UNIX || address->path().empty()) return;
   const auto named = SocketAddress::unix_path(address->path());
-  require(named.has_value() || address->path().size() > unix_path_bytes_max,
-          "a name that unix_path() refuses: " + shown(address->path()));
+  if (!named && address->path().size() <= unix_path_bytes_max) {
+    fail("a name that unix_path() refuses: " + shown(address->path()));
+  }
   require(!named || *named == *address, "a unix address that is not made of its name");
 }
 
 void check_unix_path(std::string_view path) {
   const auto address = SocketAddress::unix_path(path);
   if (!address) return;
-  require(address->path() == path, "a unix address of another name: " + shown(path));
+  if (address->path() != path) fail("a unix address of another name: " + shown(path));
   require(address->is_abstract() == path.starts_with('\0'), "an abstract name, or not");
 }
 

@@ -106,14 +106,14 @@ class ChainRun {
     const std::size_t from = input.word() % (model_.size() + 2);
     const std::string_view pattern = pattern_of(input);
     const std::size_t there = from > model_.size() ? Chain::npos : model_.find(pattern, from);
-    require(chain_.find(pattern, from) == there, "another place of " + shown(pattern));
+    if (chain_.find(pattern, from) != there) fail("another place of " + shown(pattern));
   }
   void match(Input& input) {
     const std::size_t offset = input.word() % (model_.size() + 2);
     const std::string_view pattern = pattern_of(input);
     const bool there =
         offset <= model_.size() && std::string_view(model_).substr(offset).starts_with(pattern);
-    require(chain_.matches(offset, pattern) == there, "a match, or none: " + shown(pattern));
+    if (chain_.matches(offset, pattern) != there) fail("a match, or none: " + shown(pattern));
   }
   /// A pattern of the input, or one that is in the chain for certain.
   std::string_view pattern_of(Input& input) {

@@ -36,8 +36,9 @@ auto parsed(std::string_view text, const std::string& refusal, Parse&& parse)
   } catch (const ValueError& error) {
     // what() ends at a NUL.
     const std::string quoted = refusal + " '" + std::string(text.substr(0, text.find('\0')));
-    require(std::string_view(error.what()).find(quoted) != std::string_view::npos,
-            "a refusal that does not quote " + shown(text) + ": " + error.what());
+    if (std::string_view(error.what()).find(quoted) == std::string_view::npos) {
+      fail("a refusal that does not quote " + shown(text) + ": " + error.what());
+    }
   }
   return {};
 }
@@ -45,9 +46,9 @@ auto parsed(std::string_view text, const std::string& refusal, Parse&& parse)
 void check_busy_poll(std::string_view text) {
   const auto poll = parsed(text, "cannot read busy poll", BusyPoll::parse);
   if (!poll) return;
-  require(poll->window >= std::chrono::microseconds::zero() &&
-              poll->window <= std::chrono::microseconds(10'000),
-          "a busy poll out of bounds: " + shown(text));
+  if (poll->window.count() < 0 || poll->window.count() > 10'000) {
+    fail("a busy poll out of bounds: " + shown(text));
+  }
   const BusyPoll again = BusyPoll::parse(poll->to_string());
   require(again.mode == poll->mode && again.window == poll->window, "another busy poll");
 }
@@ -115,8 +116,8 @@ class Words {
 
 template <class Number>
 void require_within(Number value, Number least, Number most, const char* name) {
-  require(value >= least && value <= most,  // false for what is no number
-          std::string(name) + " is out of its bounds: " + std::to_string(value));
+  const bool within = value >= least && value <= most;  // false for what is no number
+  if (!within) fail(std::string(name) + " is out of its bounds: " + std::to_string(value));
 }
 
 /// What a server does with its options before it binds an address.
@@ -147,8 +148,8 @@ void check_server_line(Input& input) {
   });
   if (served && status == 0) return require(!silence.said_something(), "a complaint and no error");
   require(silence.said_something(), "an end without a word");
-  require(served ? status == apps::exit_cannot_serve : status == 0 || status == 2,
-          "ends with " + std::to_string(status));
+  const bool known = served ? status == apps::exit_cannot_serve : status == 0 || status == 2;
+  if (!known) fail("ends with " + std::to_string(status));
 }
 
 void check_bench_line([[maybe_unused]] Input& input) {

@@ -168,14 +168,12 @@ class ReaderRun {
   }
 
   void check() const {
-    require(reader_.to_string() == model_.to_string(),
-            "the reader is " + reader_.to_string() + " and should be " + model_.to_string());
+    const std::string state = reader_.to_string();
+    if (state != model_.to_string()) fail("it is " + state + " and not " + model_.to_string());
     require(reader_.at_eof() == (model_.eof() && model_.buffer().empty()), "at_eof()");
-    require(content() == model_.buffer(), "another content: " + shown(content()));
-    require(pauses() == model_.pauses() && resumes() == model_.resumes(),
-            "paused " + std::to_string(pauses()) + " times and resumed " +
-                std::to_string(resumes()) + " times, not " + std::to_string(model_.pauses()) +
-                " and " + std::to_string(model_.resumes()));
+    if (content() != model_.buffer()) fail("another content: " + shown(content()));
+    require(pauses() == model_.pauses(), "paused another number of times");
+    require(resumes() == model_.resumes(), "resumed another number of times");
     for (std::size_t id = 0; id < reads_.size(); ++id) check_read(id);
   }
 
@@ -310,11 +308,11 @@ class ReaderRun {
 
   void check_read(std::size_t id) const {
     const RealRead& read = reads_[id];
-    require(read.task.done() == model_.done(id),
-            std::string("a read that ") + (read.task.done() ? "ended" : "waits") + " too early");
-    require(read.outcome == model_.outcome(id), "a read ended with " + read.outcome.to_string() +
-                                                    " and not with " +
-                                                    model_.outcome(id).to_string());
+    const bool done = read.task.done();
+    if (done != model_.done(id)) fail(done ? "a read ended too early" : "a read waits on");
+    const Outcome& expected = model_.outcome(id);
+    if (read.outcome == expected) return;
+    fail("a read ended with " + read.outcome.to_string() + " and not with " + expected.to_string());
   }
 
   PieceSource source_;

@@ -55,11 +55,14 @@ class Input {
   std::string_view rest_;
 };
 
-/// Ends the process where `fact` is false: what a fuzzer takes for a finding.
-inline void require(bool fact, const std::string& text) {
-  if (fact) return;
+/// Ends the process, which a fuzzer takes for a finding.
+[[noreturn]] inline void fail(const std::string& text) {
   std::fprintf(stderr, "fuzz: %s\n", text.c_str());
   std::abort();
+}
+/// The same where `fact` is false. Where the text has to be put together, and often, ask first.
+inline void require(bool fact, const char* text) {
+  if (!fact) fail(text);
 }
 
 /// `text` for a message: bytes that are no letters as \xNN.
