@@ -20,10 +20,14 @@ constexpr std::array<Percentile, 5> percentiles{
     {{"p50", 50}, {"p90", 90}, {"p99", 99}, {"p99.9", 99.9}, {"p99.99", 99.99}}};
 constexpr double sustained_at_least = 0.99;  // of the rate that was asked for
 
+/// The layouts are this file's own.
 template <class... Arguments>
 std::string format(const char* layout, Arguments... arguments) {
   std::array<char, 512> text;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
   const int size = std::snprintf(text.data(), text.size(), layout, arguments...);
+#pragma GCC diagnostic pop
   return std::string(text.data(), static_cast<std::size_t>(std::max(size, 0)));
 }
 

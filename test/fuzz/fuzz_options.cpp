@@ -170,10 +170,11 @@ void check_bench_line([[maybe_unused]] Input& input) {
   require_within(options.warmup_s, 0.0, 86400.0, "--warmup");
   require_within(options.timeout_s, 0.1, 3600.0, "--timeout");
   require_within(options.threads, 1U, std::min(256U, options.connections), "--threads");
-  require(options.endpoint.kind == Endpoint::Kind::unix_socket || options.endpoint.port != 0,
-          "a load for port 0");
+  if (options.endpoint.kind == Endpoint::Kind::tcp) {
+    require(options.endpoint.port != 0, "a load for port 0");
+    require(Endpoint::parse(options.endpoint.to_string()) == options.endpoint, "another endpoint");
+  }
   require(options.mode == bench::Mode::echo || !options.ping, "a PING of another mode");
-  require(Endpoint::parse(options.endpoint.to_string()) == options.endpoint, "another endpoint");
 #endif
 }
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Looks whether built programs are hardened, by what readelf says of them.
 
-    test/structure/hardening.py [--no-cet] PROGRAM...
+    test/structure/hardening.py PROGRAM... [--cet LIBRARY...]
 
-Each must start at a random place (PIE), resolve its symbols at the start and make them read-only
-(RELRO, NOW), have no executable stack and no relocation of code, check its stack and its calls
-of the C library (canaries, fortified functions), be marked for control-flow protection, and look
-for its libraries nowhere but where the system does. Ends with "N passed, M failed".
+Each program must start at a random place (PIE), resolve its symbols at the start and make them
+read-only (RELRO, NOW), have no executable stack and no relocation of code, check its stack and its
+calls of the C library (canaries, fortified functions), and look for its libraries nowhere but where
+the system does. Each object of a library must be marked for control-flow protection; a program is
+only where the system's start files are, which Debian's are not. Ends with "N passed, M failed".
 """
 
 import argparse
@@ -23,7 +24,6 @@ class Program:
         self.header = readelf("--file-header", path)
         self.segments = readelf("--program-headers", path)
         self.dynamic = readelf("--dynamic", path)
-        self.notes = readelf("--notes", path)
         self.symbols = readelf("--dyn-syms", path)
 
     def imports(self, pattern):
@@ -90,9 +90,12 @@ def checks_calls(program):
     return program.imports(r"__\w+_chk")
 
 
-def is_marked_for_cet(program):
-    """-fcf-protection=full, in each object that is linked"""
-    return re.search(r"x86 feature:.*\bIBT\b.*\bSHSTK\b", program.notes)
+def objects_without_cet(library):
+    """The objects of a static library, or a shared one, that -fcf-protection=full has not marked."""
+    notes = readelf("--notes", library)
+    objects = re.split(r"^File: ", notes, flags=re.MULTILINE)[1:] or [f"{library}\n{notes}"]
+    marked = re.compile(r"x86 feature:.*\bIBT\b.*\bSHSTK\b")
+    return [each.partition("\n")[0] for each in objects if not marked.search(each)]
 
 
 CHECKS = (
@@ -106,18 +109,23 @@ def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("programs", nargs="+", metavar="PROGRAM", help="what to look at")
-    parser.add_argument("--no-cet", action="store_true",
-                        help="the processor or the compiler knows no control-flow protection")
+    parser.add_argument("--cet", nargs="*", default=[], metavar="LIBRARY",
+                        help="libraries whose objects must be marked for control-flow protection")
     options = parser.parse_args()
-    checks = CHECKS if options.no_cet else (*CHECKS, is_marked_for_cet)
     passed = failed = 0
     for program in map(Program, options.programs):
-        for check in checks:
+        for check in CHECKS:
             good = bool(check(program))
             passed += good
             failed += not good
             if not good:
                 print(f"{program.path}: not {check.__name__.replace('_', ' ')} ({check.__doc__})")
+    for library in options.cet:
+        bad = objects_without_cet(library)
+        passed += not bad
+        failed += bool(bad)
+        for name in bad:
+            print(f"{name}: not marked for control-flow protection (-fcf-protection=full)")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 
