@@ -15,10 +15,9 @@ include(CheckCXXCompilerFlag)
 include(CheckCXXSourceCompiles)
 
 set(pelton_optimised "$<CONFIG:Release,RelWithDebInfo,MinSizeRel>")
-foreach(flag IN ITEMS
-  -fstack-protector-strong -fstack-clash-protection -fcf-protection=full
-  -fno-delete-null-pointer-checks -fno-strict-overflow -ftrivial-auto-var-init=zero
-)
+# Of an echo's own instructions the stack protector costs about 4 %, control-flow protection 3 %.
+# -ftrivial-auto-var-init=zero and the options that forbid optimisations would cost another 7 %.
+foreach(flag IN ITEMS -fstack-protector-strong -fstack-clash-protection -fcf-protection=full)
   string(MAKE_C_IDENTIFIER "PELTON_HAS${flag}" has)
   check_cxx_compiler_flag(${flag} ${has})
   if(${has})

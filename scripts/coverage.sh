@@ -123,12 +123,12 @@ for program in "$bin"/{engine,proto,stream,apps}_tests "$bin/fuzz_replay" "$bin/
   objects+=(--object "$program")
 done
 llvm-cov-19 export --format=text --instr-profile="$tree/all.prof" "${objects[@]}" \
-  --sources engine proto stream >"$tree/coverage.json"
+  --sources engine proto stream "$tree/include" >"$tree/coverage.json"
 llvm-cov-19 export --format=lcov --instr-profile="$tree/all.prof" "${objects[@]}" \
-  --sources engine proto stream >"$tree/coverage.lcov"
+  --sources engine proto stream "$tree/include" >"$tree/coverage.lcov"
 if [[ -n "$html" ]]; then
   llvm-cov-19 show --format=html --output-dir="$html" --show-branches=count \
-    --instr-profile="$tree/all.prof" "${objects[@]}" --sources engine proto stream
+    --instr-profile="$tree/all.prof" "${objects[@]}" --sources engine proto stream "$tree/include"
 fi
 python3 -B scripts/coverage.py --json "$tree/coverage.json" --lcov "$tree/coverage.lcov" \
   --uncovered "$tree/uncovered.txt" || failed=1

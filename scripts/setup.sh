@@ -25,7 +25,7 @@ minimal_packages=(
 # whose verdict counts, and the clients and servers that pelton is tried with.
 test_packages=(
   python3 doctest-dev
-  clang-19 libclang-rt-19-dev clang-format-14
+  clang-19 libclang-rt-19-dev llvm-19 clang-format-14
   redis-tools redis-server iperf3 strace
   libbenchmark-dev valgrind nlohmann-json3-dev python3-matplotlib
 )

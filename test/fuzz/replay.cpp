@@ -47,11 +47,11 @@ bool run_corpus(const Target& target, const fs::path& directory) {
   }
   std::sort(files.begin(), files.end());
   const bool read = std::all_of(files.begin(), files.end(), [&](const fs::path& path) {
-    // Told before it is run: what it finds ends the process.
-    std::printf("%s %s\r", target.name, path.filename().c_str());
+    std::printf("%s %s\n", target.name, path.filename().c_str());
+    std::fflush(stdout);  // what it finds ends the process
     return run_file(target, path);
   });
-  std::printf("%s: %zu inputs%s\n", target.name, files.size(), std::string(40, ' ').c_str());
+  std::printf("%s: %zu inputs\n", target.name, files.size());
   return read && !files.empty();
 }
 

@@ -91,7 +91,7 @@ def checks_calls(program):
 
 
 def objects_without_cet(library):
-    """The objects of a static library, or a shared one, that -fcf-protection=full has not marked."""
+    """The objects of a static library, or a shared one, without -fcf-protection=full."""
     notes = readelf("--notes", library)
     objects = re.split(r"^File: ", notes, flags=re.MULTILINE)[1:] or [f"{library}\n{notes}"]
     marked = re.compile(r"x86 feature:.*\bIBT\b.*\bSHSTK\b")
