@@ -15,8 +15,9 @@ include(CheckCXXCompilerFlag)
 include(CheckCXXSourceCompiles)
 
 set(pelton_optimised "$<CONFIG:Release,RelWithDebInfo,MinSizeRel>")
-# Of an echo's own instructions the stack protector costs about 4 %, control-flow protection 3 %.
-# -ftrivial-auto-var-init=zero and the options that forbid optimisations would cost another 7 %.
+# They cost 13 % of an echo's own instructions in user space (1665 to 1883), which are a small part
+# of what the kernel needs for it. -ftrivial-auto-var-init=zero, -fno-strict-overflow and
+# -fno-delete-null-pointer-checks would cost another 1.4 %.
 foreach(flag IN ITEMS -fstack-protector-strong -fstack-clash-protection -fcf-protection=full)
   string(MAKE_C_IDENTIFIER "PELTON_HAS${flag}" has)
   check_cxx_compiler_flag(${flag} ${has})
