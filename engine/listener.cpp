@@ -14,7 +14,7 @@ constexpr auto accept_retry_delay = std::chrono::seconds(1);  // asyncio's ACCEP
 
 }  // namespace
 
-const OpKind Listener::kind{"accept", prepare, complete};
+const OpKind Listener::kind{"accept", prepare, complete, true};
 
 Listener::Listener(Loop& loop, OwnedFd socket, OnAccept on_accept, OnTrouble on_trouble)
     : loop_(loop),

@@ -376,20 +376,21 @@ void Loop::reap() noexcept {
 }
 
 void Loop::complete(std::uint64_t user_data, int res, std::uint32_t flags) noexcept {
-  if (user_data == OpTable::cancel_user_data) {
+  const bool more = (flags & IORING_CQE_F_MORE) != 0;
+  Op* const op = ops_.find(user_data);
+  if (user_data == OpTable::cancel_user_data && !more) {
     --cancels_in_flight_;
     return;
   }
-  Op* const op = ops_.find(user_data);
-  if (!op) {
+  if (!op || (more && !op->kind_->multishot)) {  // the only one of the operation is yet to come
     ++stats_.impossible;
-    PELTON_DEBUG_ASSERT(op != nullptr);
+    PELTON_DEBUG_ASSERT(!"a completion that fits no operation");
     if (flags & IORING_CQE_F_BUFFER) {  // what it carries goes home all the same
       static_cast<void>(buffers_->take(flags >> IORING_CQE_BUFFER_SHIFT, 0));
     }
     return;
   }
-  if (!(flags & IORING_CQE_F_MORE) && !(PELTON_CANARY(end_judged_by_result) && res > 0)) {
+  if (!more && !(PELTON_CANARY(end_judged_by_result) && res > 0)) {
     ops_.remove(*op);
     if (op->cancelling_ && !cancels_.empty()) std::erase(cancels_, op);  // it came too late
     op->state_ = Op::State::idle;

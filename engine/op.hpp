@@ -33,6 +33,8 @@ struct OpKind {
   /// Called for each CQE with its res and flags. `op.in_flight()` is false already if the CQE was
   /// the final one (F_MORE clear); the call may then start it anew or destroy its owner.
   void (*complete)(Op& op, int res, std::uint32_t flags) noexcept;
+  /// False for those that have one completion only.
+  bool multishot = false;
 };
 
 /// One operation; see the head of this file.

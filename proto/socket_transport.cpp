@@ -17,7 +17,7 @@ constexpr auto memory_retry_delay = std::chrono::milliseconds(10);
 
 }  // namespace
 
-const OpKind SocketTransport::receive_kind{"receive", prepare_receive, complete_receive};
+const OpKind SocketTransport::receive_kind{"receive", prepare_receive, complete_receive, true};
 
 Ref<SocketTransport> SocketTransport::open(Loop& loop, OwnedFd socket, Ref<Protocol> protocol) {
   auto transport = make_ref<SocketTransport>(loop, std::move(socket), std::move(protocol));
