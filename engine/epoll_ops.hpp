@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include <pelton/engine/assert.hpp>
@@ -55,7 +56,10 @@ struct EpollDescriptor {
   /// the descriptor may be closed at any time and its number be that of another file.
   bool watched = false;
   bool perhaps_watched = false;  ///< it was, when it last had an operation
-  bool queued = false;           ///< to be served at the next enter, without an event
+  /// The next in a line; see EpollLine.
+  static constexpr int not_in_line = -2;
+  int next_left_over = not_in_line;  ///< of those to be served without an event
+  int next_to_retry = not_in_line;
 };
 
 class EpollOperations {
@@ -92,6 +96,40 @@ class EpollOperations {
   std::vector<EpollDescriptor> descriptors_;
   std::uint32_t first_free_ = EpollOperation::none;
   std::size_t count_ = 0;
+};
+
+/// A line of descriptors, first come first served, each in it once. Standing in it takes no memory.
+class EpollLine {
+ public:
+  EpollLine(EpollOperations& operations, int EpollDescriptor::*next) noexcept
+      : operations_(operations), next_(next) {}
+
+  [[nodiscard]] bool empty() const noexcept { return first_ == none; }
+  void join(int fd) noexcept {
+    int& next = operations_.descriptor(fd).*next_;
+    if (next != EpollDescriptor::not_in_line) return;
+    next = none;
+    (empty() ? first_ : operations_.descriptor(last_).*next_) = fd;
+    last_ = fd;
+    ++size_;
+  }
+  /// Precondition: not empty.
+  [[nodiscard]] int take_first() noexcept {
+    const int fd = first_;
+    first_ = std::exchange(operations_.descriptor(fd).*next_, EpollDescriptor::not_in_line);
+    --size_;
+    return fd;
+  }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+ private:
+  static constexpr int none = -1;
+
+  EpollOperations& operations_;
+  int EpollDescriptor::*next_;
+  int first_ = none;
+  int last_ = none;
+  std::size_t size_ = 0;
 };
 
 }  // namespace pelton

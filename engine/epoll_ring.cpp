@@ -13,10 +13,10 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <deque>
 
 #include <pelton/engine/epoll_buffers.hpp>
 #include <pelton/engine/epoll_calls.hpp>
+#include <pelton/engine/epoll_completions.hpp>
 #include <pelton/engine/epoll_ops.hpp>
 #include <pelton/engine/ring_inline.hpp>
 #include <pelton/engine/socket.hpp>
@@ -31,6 +31,7 @@ namespace calls = epoll_calls;
 constexpr int events_per_enter = 24;  // more would take every buffer before the loop has its say
 constexpr unsigned receives_per_pass = 32;  // of one socket, where no cap is asked for
 constexpr unsigned accepts_per_pass = 32;
+constexpr std::size_t left_over_per_enter = 24;  // descriptors, as many as events
 constexpr unsigned sends_per_pass = 2;
 constexpr auto retry_pause = std::chrono::milliseconds(2);
 constexpr std::uint32_t trouble = EPOLLERR | EPOLLHUP;
@@ -51,16 +52,17 @@ class EpollRing final : public Ring {
   explicit EpollRing(const RingOptions& options)
       : epoll_(epoll_create1(EPOLL_CLOEXEC)),
         sqe_memory_(options.sq_entries),
-        cqe_memory_(options.cq_entries) {
+        completions_(options.cq_entries) {
     if (!epoll_) throw_os_error(errno_code(errno), "epoll_create1");
     sqes_ = sqe_memory_.data();
     sq_head_ = &sq_head_value_;
     sq_flags_ = &sq_flags_value_;
     sq_entries_ = options.sq_entries;
-    cqes_ = cqe_memory_.data();
-    cq_head_ = &cq_head_value_;
-    cq_tail_ = &cq_tail_value_;
-    cq_mask_ = options.cq_entries - 1;
+    completions_.make_backlog(sq_entries_);
+    cqes_ = completions_.entries();
+    cq_head_ = completions_.head();
+    cq_tail_ = completions_.tail();
+    cq_mask_ = completions_.mask();
     info_.name = "epoll";
     info_.sq_entries = options.sq_entries;
     info_.cq_entries = options.cq_entries;
@@ -73,11 +75,12 @@ class EpollRing final : public Ring {
 
   using Ring::enter;
   int enter(unsigned min_complete, nanoseconds timeout, nanoseconds) noexcept override {
-    flush_backlog();
+    completions_.flush();
     const bool served = serve_events();  // that a spin came upon
     const bool submitted = take_submissions();
     int error = 0;
-    if (!backlog_.empty() || (min_complete > 0 && ready() >= min_complete && !passed_over_)) {
+    if (completions_.backlogged() ||
+        (min_complete > 0 && ready() >= min_complete && !passed_over_)) {
       passed_over_ = true;  // but only once: others are heard as well
     } else if (!served || ready() < min_complete) {
       passed_over_ = false;
@@ -95,7 +98,7 @@ class EpollRing final : public Ring {
 
   bool spin_until(steady_clock::time_point deadline) noexcept override {
     for (;;) {
-      if (ready() > 0 || event_count_ > 0 || !queue_.empty() || overflowed()) return true;
+      if (ready() > 0 || event_count_ > 0 || !left_over_.empty() || overflowed()) return true;
       if (poll_events(nanoseconds::zero()) == 0 && event_count_ > 0) return true;
       if (steady_clock::now() >= deadline) return false;
     }
@@ -122,23 +125,8 @@ class EpollRing final : public Ring {
  private:
   // --- Completions ---
 
-  [[nodiscard]] bool cq_full() const noexcept { return !backlog_.empty() || ready() > cq_mask_; }
-
   void post(std::uint64_t user_data, int res, std::uint32_t flags) noexcept {
-    io_uring_cqe cqe{};
-    cqe.user_data = user_data;
-    cqe.res = res;
-    cqe.flags = flags;
-    if (cq_full()) {
-      backlog_.push_back(cqe);
-    } else {
-      append(cqe);
-    }
-  }
-
-  void append(const io_uring_cqe& cqe) noexcept {
-    cqes_[cq_tail_value_ & cq_mask_] = cqe;
-    std::atomic_ref(cq_tail_value_).store(cq_tail_value_ + 1, std::memory_order_release);
+    completions_.post(user_data, res, flags);
   }
 
   Progress finish(const EpollOperation& operation, int res) noexcept {
@@ -150,31 +138,37 @@ class EpollRing final : public Ring {
   /// \return false if it was.
   [[nodiscard]] bool post_shot(const EpollOperation& operation, int res, std::uint32_t flags,
                                bool last) noexcept {
-    last = last || !operation.multishot || cq_full();
+    last = last || !operation.multishot || completions_.full();
     post(operation.user_data, res, last ? flags : flags | IORING_CQE_F_MORE);
     return !last;
-  }
-
-  void flush_backlog() noexcept {
-    while (!backlog_.empty() && ready() <= cq_mask_) {
-      append(backlog_.front());
-      backlog_.pop_front();
-    }
   }
 
   /// Before anybody looks: what the kernel tells by these flags as it happens.
   void update_flags() noexcept {
     const bool work = operations_.count() > 0 || event_count_ > 0;
-    sq_flags_value_ =
-        (work ? IORING_SQ_TASKRUN : 0U) | (backlog_.empty() ? 0U : unsigned{IORING_SQ_CQ_OVERFLOW});
+    sq_flags_value_ = (work ? IORING_SQ_TASKRUN : 0U) |
+                      (completions_.backlogged() ? unsigned{IORING_SQ_CQ_OVERFLOW} : 0U);
   }
 
   // --- Submissions ---
 
+  /// Room for the ends of all operations, and of one that is submitted now and ends at once.
+  /// Without memory for it submissions are left in their queue.
+  [[nodiscard]] bool has_backlog() noexcept {
+    const std::size_t ends = operations_.count() + 1;
+    if (completions_.has_backlog(ends)) return true;
+    try {
+      completions_.make_backlog(ends + sq_entries_);
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    return true;
+  }
+
   /// \return true if there was one.
   bool take_submissions() noexcept {
     const bool any = unsubmitted() > 0;
-    while (sq_head_value_ != sq_tail_) {
+    while (sq_head_value_ != sq_tail_ && has_backlog()) {
       submit_one(sqes_[sq_head_value_ & (sq_entries_ - 1)]);
       std::atomic_ref(sq_head_value_).store(sq_head_value_ + 1, std::memory_order_release);
     }
@@ -203,6 +197,7 @@ class EpollRing final : public Ring {
   void keep(const EpollOperation& operation, Progress progress) noexcept {
     std::uint32_t index = EpollOperation::none;
     try {
+      completions_.make_backlog(operations_.count() + 1 + sq_entries_);
       index = operations_.add(operation);
     } catch (const std::bad_alloc&) {
       give_up(operation, -ENOMEM);
@@ -287,7 +282,7 @@ class EpollRing final : public Ring {
     bool any = false;
     for (unsigned round = 0; round < receives_per_pass; ++round) {
       EpollPieces pieces;
-      const unsigned room = cq_full() ? 1 : cq_mask_ + 1 - ready();  // to tell of them
+      const unsigned room = std::max(1U, completions_.room());  // to tell of them
       const std::uint32_t size =
           buffers->offer(pieces, operation.large ? room : 1, pass_left, operation.total_left);
       if (size == 0) {
@@ -303,7 +298,7 @@ class EpollRing final : public Ring {
       if (count == -EINTR) continue;
       if (count <= 0) return finish(operation, count);
       const auto received = static_cast<std::uint32_t>(count);
-      if (any) cqes_[(cq_tail_value_ - 1) & cq_mask_].flags |= IORING_CQE_F_SOCK_NONEMPTY;
+      if (any) completions_.latest().flags |= IORING_CQE_F_SOCK_NONEMPTY;
       any = true;
       if (!post_received(*buffers, operation, pieces, received)) return Progress::ended;
       operation.large = received == size;
@@ -411,18 +406,11 @@ class EpollRing final : public Ring {
         }
         return;
       case Progress::more:
-        return enqueue(fd);
+        return left_over_.join(fd);
       case Progress::retry:
         if (retries_.empty()) retry_at_ = steady_clock::now() + retry_pause;
-        retries_.push_back(fd);
-        return;
+        return retries_.join(fd);
     }
-  }
-
-  void enqueue(int fd) noexcept {
-    EpollDescriptor& descriptor = operations_.descriptor(fd);
-    if (std::exchange(descriptor.queued, true)) return;
-    queue_.push_back(fd);
   }
 
   /// Registers the descriptor for `mask` besides what it is registered for. \return 0 or a negated
@@ -485,14 +473,14 @@ class EpollRing final : public Ring {
     const bool at_once = min_complete == 0 || timeout == nanoseconds::zero();
     nanoseconds left = timeout;
     for (;;) {
-      const bool may_wait = !at_once && ready() < min_complete && queue_.empty();
+      const bool may_wait = !at_once && ready() < min_complete && left_over_.empty();
       if (const int error = poll_events(may_wait ? left : nanoseconds::zero()); error != 0) {
         return error;
       }
       ++pass_;
       serve_events();
       serve_retries();
-      serve_queue();
+      serve_left_over();
       if (min_complete == 0 || ready() >= min_complete) return 0;
       if (at_once) return -ETIME;
       if (!timed) continue;
@@ -528,25 +516,24 @@ class EpollRing final : public Ring {
     return count > 0;
   }
 
-  /// Those whose share of an earlier enter was used up.
-  void serve_queue() noexcept {
-    if (queue_.empty()) return;
-    serving_.swap(queue_);
-    for (const int fd : serving_) {
-      EpollDescriptor& descriptor = operations_.descriptor(fd);
-      descriptor.queued = false;
-      if (descriptor.last_pass == pass_) {
-        enqueue(fd);  // an event has brought it its share of this one
+  /// Those whose share of an earlier enter was used up; a bounded number of them.
+  void serve_left_over() noexcept {
+    std::size_t count = std::min(left_over_.size(), left_over_per_enter);
+    for (; count > 0; --count) {
+      const int fd = left_over_.take_first();
+      if (operations_.descriptor(fd).last_pass == pass_) {
+        left_over_.join(fd);  // an event has brought it its share of this one
       } else {
         serve(fd, all_events);
       }
     }
-    serving_.clear();
   }
 
   void serve_retries() noexcept {
     if (retries_.empty() || steady_clock::now() < retry_at_) return;
-    for (const int fd : std::exchange(retries_, {})) serve(fd, all_events);
+    for (std::size_t count = retries_.size(); count > 0; --count) {
+      serve(retries_.take_first(), all_events);
+    }
   }
 
   /// Gives each operation of the descriptor that one of `events` is for an attempt.
@@ -570,19 +557,15 @@ class EpollRing final : public Ring {
 
   OwnedFd epoll_;
   std::vector<io_uring_sqe> sqe_memory_;
-  std::vector<io_uring_cqe> cqe_memory_;
+  EpollCompletions completions_;
   unsigned sq_head_value_ = 0;
   unsigned sq_flags_value_ = 0;
-  unsigned cq_head_value_ = 0;
-  unsigned cq_tail_value_ = 0;
-  std::deque<io_uring_cqe> backlog_;  ///< completions that found the queue full
   EpollOperations operations_;
   std::vector<EpollBuffers> groups_;
   std::array<epoll_event, events_per_enter> events_;
   unsigned event_count_ = 0;  ///< that wait to be served
-  std::vector<int> queue_;    ///< descriptors with something left to do
-  std::vector<int> serving_;  ///< of those, while they are served
-  std::vector<int> retries_;
+  EpollLine left_over_{operations_, &EpollDescriptor::next_left_over};
+  EpollLine retries_{operations_, &EpollDescriptor::next_to_retry};
   steady_clock::time_point retry_at_;
   std::uint32_t pass_ = 0;
   bool passed_over_ = false;  ///< the last enter did not ask epoll

@@ -289,3 +289,32 @@ TEST_CASE("epoll: a ring is neither inherited nor left behind") {
   close(after);
   CHECK(before == after);
 }
+
+TEST_CASE("epoll: an enter serves a bounded number of sockets that have something left") {
+  constexpr unsigned count = 100;
+  constexpr unsigned served_most = 24 + 24;  // by events, and of those that have something left
+  constexpr std::size_t pieces = 6;          // of 64 bytes, for each: several passes of one piece
+  Stage on(make_epoll_ring({.sq_entries = 128, .cq_entries = 4096}));
+  on.offer_buffers(1024);
+  while (on.buffers->on_exhausted()) on.buffers->commit();
+  std::vector<StreamEnds> all;
+  for (unsigned index = 0; index < count; ++index) {
+    all.push_back(StreamEnds::unix_pair());
+    on.receive(index, all.back().ours.get(), 64);
+  }
+  REQUIRE(collect_now(*on.ring).empty());
+  for (const StreamEnds& ends : all) ends.send(std::string(pieces * 64, 'x'));
+  std::size_t received = 0;
+  std::size_t most = 0;
+  for (int enter = 0; enter < 1000 && received < count * pieces; ++enter) {
+    const auto now = collect_now(*on.ring);
+    received += now.size();
+    most = std::max(most, now.size());
+    for (const auto& each : now) {
+      static_cast<void>(on.buffers->take(each.buffer_id(), static_cast<std::size_t>(each.res)));
+    }
+    on.buffers->commit();
+  }
+  CHECK(received == count * pieces);
+  CHECK(most <= served_most);
+}
