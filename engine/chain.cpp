@@ -170,13 +170,17 @@ std::size_t Chain::find(std::string_view pattern, std::size_t from) const noexce
   return npos;
 }
 
-std::size_t Chain::copy_out(std::size_t first_piece) {
+std::size_t Chain::copy_out(std::size_t first_piece) noexcept {
   std::size_t copied = 0;
   for (std::size_t index = first_piece; index < piece_count(); ++index) {
     Bytes& source = index == 0 ? body_->head : body_->behind(index - 1);
     if (!source.in_ring_buffer()) continue;
+    try {
+      source = Bytes::copy(source.span());
+    } catch (const std::bad_alloc&) {
+      return copied;
+    }
     copied += source.size();
-    source = Bytes::copy(source.span());
   }
   return copied;
 }

@@ -84,8 +84,8 @@ class Chain {
   [[nodiscard]] bool matches(std::size_t offset, std::string_view pattern) const noexcept;
 
   /// Copies every piece that lies in a ring buffer into heap memory, from piece `first_piece` on,
-  /// so that the buffers go home. \return the number of bytes copied.
-  std::size_t copy_out(std::size_t first_piece = 0);
+  /// so that the buffers go home, as far as there is memory. \return the number of bytes copied.
+  std::size_t copy_out(std::size_t first_piece = 0) noexcept;
 
  private:
   // So a reader that holds N bytes pins at most N / 2 KiB ring buffers, plus one.

@@ -11,7 +11,9 @@ namespace detail {
 class Connector final : public RefCounted, public LoopResource {
  public:
   Connector(Loop& loop, OwnedFd socket, const SocketAddress& address)
-      : loop_(loop), socket_(std::move(socket)), address_(address) {}
+      : loop_(loop), socket_(std::move(socket)), address_(address) {
+    loop_.reserve_operations(1);
+  }
 
   void start(WaitCell& waiter) noexcept {
     waiter_ = &waiter;
@@ -22,7 +24,11 @@ class Connector final : public RefCounted, public LoopResource {
   /// Nobody waits any more: end soon and close the socket.
   void abandon() noexcept {
     waiter_ = nullptr;
-    if (op_.in_flight()) loop_.cancel(op_);
+    if (op_.in_flight()) {
+      loop_.cancel(op_);
+    } else {
+      release();
+    }
   }
   [[nodiscard]] Result<OwnedFd> take_result() noexcept {
     if (error_ != 0) return errno_result(error_);
@@ -32,6 +38,10 @@ class Connector final : public RefCounted, public LoopResource {
   void on_loop_close() noexcept override { abandon(); }
 
  private:
+  /// Of what was reserved: there is no operation to come.
+  void release() noexcept {
+    if (std::exchange(reserved_, false)) loop_.release_operations(1);
+  }
   static void prepare(Op& op, io_uring_sqe& sqe) noexcept {
     auto& self = op.owner<Connector>();
     sqe::connect(sqe, self.socket_.get(), self.address_.data(), self.address_.size());
@@ -41,6 +51,7 @@ class Connector final : public RefCounted, public LoopResource {
     if (PELTON_CANARY(leaked_connect) && !self.waiter_) static_cast<void>(self.socket_.release());
     self.error_ = -res;
     self.unlink();
+    self.release();
     if (WaitCell* waiter = std::exchange(self.waiter_, nullptr)) waiter->wake();
     self.drop_ref();
   }
@@ -52,6 +63,7 @@ class Connector final : public RefCounted, public LoopResource {
   Op op_{kind, this};
   WaitCell* waiter_ = nullptr;
   int error_ = ECANCELED;
+  bool reserved_ = true;
 };
 
 }  // namespace detail

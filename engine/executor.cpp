@@ -23,7 +23,7 @@ void Executor::submit(Job job) {
 }
 
 void Executor::shut_down() noexcept {
-  std::deque<Job> dropped;
+  std::list<Job> dropped;  // not a deque, which allocates where it is empty
   {
     const std::lock_guard lock(mutex_);
     shut_down_ = true;

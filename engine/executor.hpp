@@ -8,8 +8,8 @@
 #pragma once
 
 #include <condition_variable>
-#include <deque>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 
@@ -33,7 +33,7 @@ class Executor : public std::enable_shared_from_this<Executor> {
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Job> jobs_;  ///< guarded by mutex_, as the rest
+  std::list<Job> jobs_;  ///< guarded by mutex_, as the rest
   unsigned threads_max_;
   unsigned threads_ = 0;
   unsigned idle_ = 0;

@@ -11,7 +11,7 @@ namespace detail {
 /// Who is told of a future's end. A server's handlers, one per connection, have nobody.
 struct Followers : PooledMemory {
   WaitList waiters;
-  std::vector<FutureCore::DoneCallback> callbacks;
+  std::vector<CallHandle> callbacks;  ///< made already: the end allocates nothing
 };
 }  // namespace detail
 
@@ -22,11 +22,10 @@ FutureCore::~FutureCore() { report_unretrieved(); }
 void FutureCore::report_unretrieved() noexcept {
   if (retrieved_ || !failure_) return;
   retrieved_ = true;
-  const ExceptionContext context{unretrieved_text(), failure_.exception()};
   if (Loop::lives(future_loop_)) {
-    future_loop_->call_exception_handler(context);
+    future_loop_->report(unretrieved_text(), failure_.exception());
   } else {  // a handle outlived its loop
-    Loop::default_exception_handler(context);
+    Loop::report_without_loop(unretrieved_text(), failure_.exception());
   }
 }
 
@@ -51,7 +50,7 @@ void FutureCore::finish(Status status) {
   if (!Loop::lives(future_loop_) || future_loop_->is_closed()) return;
   on_finished();
   if (!followers) return;
-  for (DoneCallback& callback : followers->callbacks) future_loop_->call_soon(std::move(callback));
+  for (const CallHandle& callback : followers->callbacks) callback.soon();
 }
 
 WaitList& FutureCore::waiters() {
@@ -84,7 +83,7 @@ void FutureCore::add_done_callback(DoneCallback callback) {
     future_loop_->call_soon(std::move(callback));
   } else {
     static_cast<void>(waiters());  // there are followers now
-    followers_->callbacks.push_back(std::move(callback));
+    followers_->callbacks.push_back(CallHandle::prepare(*future_loop_, std::move(callback)));
   }
 }
 

@@ -167,7 +167,7 @@ class [[nodiscard]] Gathering {
    public:
     explicit Awaiter(const Gathering& gathering) noexcept : gathering_(gathering) {}
     [[nodiscard]] bool await_ready() const noexcept { return gathering_.state_->done(); }
-    void await_suspend(std::coroutine_handle<> coroutine) noexcept {
+    void await_suspend(std::coroutine_handle<> coroutine) {
       park(coroutine);
       gathering_.state_->waiters().push_back(*this);
     }

@@ -21,12 +21,28 @@ Listener::Listener(Loop& loop, OwnedFd socket, OnAccept on_accept, OnTrouble on_
       socket_(std::move(socket)),
       on_accept_(std::move(on_accept)),
       on_trouble_(std::move(on_trouble)) {
+  loop_.reserve_operations(1);
+  try {
+    loop_.timers().reserve_one();
+  } catch (...) {
+    loop_.release_operations(1);
+    throw;
+  }
   loop_.add_resource(*this);
+}
+
+/// There is no accept to come.
+void Listener::let_go() noexcept {
+  socket_.reset();
+  loop_.release_operations(1);
+  loop_.timers().release_one();
 }
 
 Result<void> Listener::start(int backlog) noexcept {
   if (closing_) return errno_result(EBADF);
   if (started_) return {};
+  // Loops may share it, and none may wait in its accept. As asyncio does.
+  static_cast<void>(set_nonblocking(socket_.get()));
   if (auto listening = listen_socket(socket_.get(), backlog); !listening) return listening;
   started_ = true;
   arm();
@@ -52,7 +68,7 @@ void Listener::close() noexcept {
     static_cast<void>(shutdown_socket(socket_.get(), SHUT_RDWR));
     loop_.cancel(accept_);
   } else {
-    socket_.reset();
+    let_go();
   }
 }
 
@@ -71,7 +87,7 @@ void Listener::complete(Op& op, int res, std::uint32_t) noexcept {
   if (!ended) return;
   self.drop_ref();
   if (self.closing_) {
-    self.socket_.reset();
+    self.let_go();
   } else if (PELTON_CANARY(missing_accept_rearm) && res >= 0) {
     return;
   } else if (!self.DescriptorWaiter::linked() && !self.armed()) {
@@ -111,7 +127,7 @@ void Listener::on_error(int error) noexcept {
 
 void Listener::pause(int error) noexcept {
   ++loop_.stats().accept_pauses;
-  loop_.timers().arm(*this, Clock::now() + accept_retry_delay);
+  loop_.timers().arm_reserved(*this, Clock::now() + accept_retry_delay);
   loop_.await_descriptor(*this);
   const TimePoint now = Clock::now();
   if (now - last_trouble_ < accept_retry_delay) return;  // one report a second, not one a retry

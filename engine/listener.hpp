@@ -28,7 +28,8 @@ class Listener final : public RefCounted,
   /// \param socket  bound; listening once start() is called.
   Listener(Loop& loop, OwnedFd socket, OnAccept on_accept, OnTrouble on_trouble);
 
-  /// listen(2) and the first accept. Idempotent. \return EBADF once closed.
+  /// listen(2) and the first accept, on a socket that is non-blocking from now on, for whoever
+  /// shares it. Idempotent. \return EBADF once closed.
   [[nodiscard]] Result<void> start(int backlog) noexcept;
   /// Refuses new connections at once; what waits in the backlog is reset, as by close(2).
   void close() noexcept;
@@ -41,6 +42,7 @@ class Listener final : public RefCounted,
   static const OpKind kind;
 
   void arm() noexcept;
+  void let_go() noexcept;
   void on_result(int res) noexcept;
   void on_error(int error) noexcept;
   void pause(int error) noexcept;

@@ -2,6 +2,8 @@
 // Callbacks, timers, signals and threads are in loop_calls.cpp. See loop.hpp.
 #include <pelton/engine/loop.hpp>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
 
@@ -20,6 +22,7 @@ namespace {
 constexpr unsigned submits_in_a_row_max = 16;
 constexpr Duration sleep_max = std::chrono::hours(24);  // far below what the kernel can add up
 constexpr auto memory_pause = std::chrono::milliseconds(1);
+constexpr auto rest_time = std::chrono::milliseconds(10);
 constexpr auto relief_pause = std::chrono::milliseconds(100);
 constexpr auto close_patience = std::chrono::seconds(10);
 
@@ -83,9 +86,12 @@ Loop::Loop(const LoopOptions& options, std::unique_ptr<Ring> ring)
       buffers_(make_buffers(ring_, options)),
       mailbox_(std::make_shared<Mailbox>()),
       thread_(std::this_thread::get_id()),
+      process_(::getpid()),
       spin_policy_(options.busy_poll),
       batch_policy_(ring_->info().bounded_batches ? options.batch_wait : BatchWait::off,
                     SpinPolicy::thread_cpu_time) {
+  reserve_operations(1);  // the mailbox's
+  timers_.reserve_one();  // of rest_
   older_ = std::exchange(newest_, this);
 }
 
@@ -115,8 +121,17 @@ void Loop::check_open() const {
   if (closed_) throw RuntimeError("Event loop is closed");
 }
 
+/// A child shares descriptors, and with some rings the memory, of the loops of its parent.
+void Loop::check_process() const {
+  if (process_ == ::getpid()) return;
+  throw RuntimeError(
+      "A loop is run and closed in the process that made it: make loops after fork, or leave the "
+      "child by exec or _exit");
+}
+
 void Loop::check_thread() const {
   check_open();
+  check_process();
   if (is_running_) throw RuntimeError("This event loop is already running");
   if (running_) throw RuntimeError("Cannot run the event loop while another loop is running");
   if (thread_ != std::this_thread::get_id()) {
@@ -160,14 +175,21 @@ void Loop::turn() {
 
 void Loop::flush_end_of_turn() noexcept {
   // By index: the work may ask for more, and take back what others asked for.
-  for (std::size_t index = 0; index < end_of_turn_.size(); ++index) {
-    LoopResource* const resource = std::exchange(end_of_turn_[index], nullptr);
+  while (served_ < end_of_turn_.size()) {
+    LoopResource* const resource = std::exchange(end_of_turn_[served_++], nullptr);
     if (!resource) continue;
     resource->awaits_end_of_turn_ = false;
     resource->on_end_of_turn();
   }
   end_of_turn_.clear();
+  served_ = 0;
   if (buffer_pressure_) relieve_buffer_pressure();
+}
+
+/// Makes room: what is left are resources that wait, each once, which room was reserved for.
+void Loop::drop_served() noexcept {
+  std::erase(end_of_turn_, nullptr);
+  served_ = 0;
 }
 
 void Loop::relieve_buffer_pressure() noexcept {
@@ -177,38 +199,65 @@ void Loop::relieve_buffer_pressure() noexcept {
   buffer_pressure_ = false;
   const auto relieve = [](BufferWaiter& waiter) { waiter.on_buffer_pressure(); };
   resources_.for_each(relieve);
+  resting_.for_each(relieve);
   buffers_->for_each_parked(relieve);
+}
+
+void Loop::rest(LoopResource& resource) noexcept {
+  if (resting_.empty()) timers_.arm_reserved(rest_, Clock::now() + rest_time);
+  resting_.push_back(resource);
+}
+
+void Loop::end_rest() noexcept {
+  List<LoopResource, BufferWaiter> rested;
+  rested.splice_back(resting_);
+  while (LoopResource* const resource = rested.pop_front()) {
+    add_resource(*resource);
+    resource->on_rested();
+  }
 }
 
 // --- Submission ---
 
+void Loop::reserve_operations(unsigned count) {
+  const std::size_t wanted = reserved_operations_ + count;
+  ops_.reserve(wanted);
+  // Who has an end of turn has two operations.
+  if (wanted / 2 + 1 > end_of_turn_.capacity()) {
+    end_of_turn_.reserve(std::max(wanted / 2 + 1, end_of_turn_.capacity() * 2));
+  }
+  reserved_operations_ = wanted;
+}
+
 void Loop::start(Op& op) noexcept {
   PELTON_ASSERT(!op.in_flight());
   op.state_ = Op::State::queued;
-  op.cancelling_ = false;
+  op.cancel_ = Op::Cancel::none;
   ++in_flight_;
-  if (queued_.empty() && submit_one(op)) return;
+  const bool first = ops_.line_empty();
+  static_cast<void>(ops_.add(op));
+  if (first && submit_one(op)) return;
   ++stats_.sq_full;
-  queued_.push_back(&op);
+  ops_.line_up(op);
 }
 
 bool Loop::submit_one(Op& op) noexcept {
   io_uring_sqe* const sqe = ring_->get_sqe();
   if (!sqe) return false;
   op.kind_->prepare(op, *sqe);
-  sqe->user_data = ops_.add(op);
+  sqe->user_data = ops_.user_data(op);
   op.state_ = Op::State::submitted;
   ++stats_.submitted;
   return true;
 }
 
 void Loop::cancel(Op& op) noexcept {
-  if (!op.in_flight() || op.cancelling_) return;
-  op.cancelling_ = true;
-  if (op.state_ == Op::State::queued) return;  // submit_queued() ends it
-  if (cancels_.empty() && submit_cancel(op)) return;
+  if (!op.in_flight() || op.cancelling()) return;
+  op.cancel_ = Op::Cancel::wanted;
+  if (op.state_ == Op::State::queued) return;  // submit_line() ends it
+  if (cancels_waiting_ == 0 && submit_cancel(op)) return;
   if (PELTON_CANARY(lost_cancel)) return;
-  cancels_.push_back(&op);
+  ++cancels_waiting_;
 }
 
 bool Loop::submit_cancel(Op& op) noexcept {
@@ -216,51 +265,63 @@ bool Loop::submit_cancel(Op& op) noexcept {
   if (!sqe) return false;
   sqe::cancel(*sqe, ops_.user_data(op));
   sqe->user_data = OpTable::cancel_user_data;
+  op.cancel_ = Op::Cancel::asked_for;
   ++cancels_in_flight_;
   ++stats_.submitted;
   ++stats_.cancel_submitted;
   return true;
 }
 
+/// \return true if any found a slot.
+bool Loop::submit_cancels() noexcept {
+  const std::size_t before = cancels_waiting_;
+  if (before == 0) return false;
+  ops_.visit_while([this](Op& op) {
+    if (op.cancel_ != Op::Cancel::wanted || op.state_ != Op::State::submitted) return true;
+    if (!submit_cancel(op)) return false;
+    return --cancels_waiting_ > 0;
+  });
+  return cancels_waiting_ < before;
+}
+
+/// \return true if the line is shorter now.
+bool Loop::submit_line() noexcept {
+  bool progress = false;
+  while (!ops_.line_empty()) {
+    Op& op = ops_.front_of_line();
+    const bool cancelled = op.cancelling();
+    if (!cancelled && !submit_one(op)) break;
+    ops_.leave_line();
+    progress = true;
+    if (!cancelled) continue;
+    ops_.remove(op);
+    op.state_ = Op::State::idle;
+    --in_flight_;
+    op.kind_->complete(op, -ECANCELED, 0);
+  }
+  return progress;
+}
+
 /// Gives slots to what found none, cancels first: they make room. Enters to make more.
 void Loop::submit_queued() noexcept {
   buffers_->commit();
   if (buffers_->has_parked()) buffers_->wake_parked();
-  while (!cancels_.empty() || !queued_.empty()) {
-    bool progress = false;
-    while (!cancels_.empty() && submit_cancel(*cancels_.front())) {
-      cancels_.pop_front();
-      progress = true;
-    }
-    while (cancels_.empty() && !queued_.empty()) {
-      Op& op = *queued_.front();
-      if (op.cancelling_) {
-        queued_.pop_front();
-        op.state_ = Op::State::idle;
-        --in_flight_;
-        op.kind_->complete(op, -ECANCELED, 0);
-      } else if (submit_one(op)) {
-        queued_.pop_front();
-      } else {
-        break;
-      }
-      progress = true;
-    }
-    if (!progress) {
-      ++stats_.enters;
-      const unsigned waiting = ring_->unsubmitted();
-      static_cast<void>(ring_->enter(0, Duration::zero()));
-      if (ring_->unsubmitted() >= waiting) return;  // completions must be reaped first
-    }
+  while (line_waits()) {
+    bool progress = submit_cancels();
+    if (cancels_waiting_ == 0 && submit_line()) progress = true;
+    if (progress) continue;
+    ++stats_.enters;
+    const unsigned waiting = ring_->unsubmitted();
+    static_cast<void>(ring_->enter(0, Duration::zero()));
+    if (ring_->unsubmitted() >= waiting) return;  // completions must be reaped first
   }
 }
 
 // --- Waiting ---
 
 Duration Loop::wait_limit() const noexcept {
-  const bool unsubmitted = !queued_.empty() || !cancels_.empty();
   const bool ready = ready_first_ && !(PELTON_CANARY(sleeps_on) && !timers_.empty());
-  if (ready || stopping_ || unsubmitted || !end_of_turn_.empty() || buffers_->can_wake()) {
+  if (ready || stopping_ || line_waits() || !end_of_turn_.empty() || buffers_->can_wake()) {
     return Duration::zero();
   }
   if (timers_.empty() || PELTON_CANARY(sleeps_past_timer)) return Duration(-1);
@@ -392,7 +453,7 @@ void Loop::complete(std::uint64_t user_data, int res, std::uint32_t flags) noexc
   }
   if (!more && !(PELTON_CANARY(end_judged_by_result) && res > 0)) {
     ops_.remove(*op);
-    if (op->cancelling_ && !cancels_.empty()) std::erase(cancels_, op);  // it came too late
+    if (op->cancel_ == Op::Cancel::wanted && cancels_waiting_ > 0) --cancels_waiting_;  // too late
     op->state_ = Op::State::idle;
     --in_flight_;
   } else if (ops_.newly_active(*op, batch_policy_.period())) {
@@ -457,6 +518,7 @@ void Loop::cancel_all_tasks() {
 void Loop::close() {
   if (is_running_) throw RuntimeError("Cannot close a running event loop");
   if (closed_) return;
+  check_process();
   if (thread_ != std::this_thread::get_id()) {
     throw RuntimeError("A loop is closed on the thread that made it");
   }
@@ -474,6 +536,7 @@ void Loop::close() {
   jobs_.clear();
   const auto end = [](BufferWaiter& waiter) { waiter.on_loop_close(); };
   resources_.for_each(end);
+  resting_.for_each(end);
   buffers_->for_each_parked(end);
   reap_everything();
   discard_ready();

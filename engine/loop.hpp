@@ -13,7 +13,6 @@
 #pragma once
 
 #include <algorithm>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -54,6 +53,8 @@ class LoopResource : public BufferWaiter {
   void on_buffers_available() noexcept override {}
   /// The end of a turn in which at_end_of_turn() was called; once, however often it was.
   virtual void on_end_of_turn() noexcept {}
+  /// A little while after Loop::rest().
+  virtual void on_rested() noexcept {}
 
  protected:
   ~LoopResource() { PELTON_ASSERT(!awaits_end_of_turn_); }
@@ -94,6 +95,11 @@ class CallHandle {
   [[nodiscard]] TimePoint when() const noexcept;
 
  private:
+  friend class FutureCore;
+  /// A call that soon(), which cannot fail, is still to be said to.
+  [[nodiscard]] static CallHandle prepare(Loop& loop, Callback callback);
+  void soon() const noexcept;
+
   Ref<detail::ScheduledCall> call_;
 };
 
@@ -134,7 +140,8 @@ class Loop {
   [[nodiscard]] bool is_running() const noexcept { return is_running_; }
   [[nodiscard]] bool is_closed() const noexcept { return closed_; }
   /// Destroys pending tasks, drops callbacks, reaps every operation. Idempotent.
-  /// \throws RuntimeError("Cannot close a running event loop"), or on another thread.
+  /// \throws RuntimeError("Cannot close a running event loop"), or on another thread, or in a
+  ///     child of the process that made it, which its destructor therefore ends.
   void close();
   /// Cancels every task and runs until all of them have ended, as asyncio.run does before it
   /// closes. Tasks that these start while they end are not waited for.
@@ -170,6 +177,10 @@ class Loop {
   /// Null restores the default, which logs "MESSAGE: EXCEPTION".
   void set_exception_handler(ExceptionHandler handler) { handler_ = std::move(handler); }
   void call_exception_handler(const ExceptionContext& context) noexcept;
+  /// The same of `message`, or without it where there is no memory for a text.
+  void report(const char* message, const std::exception_ptr& exception) noexcept;
+  static void report_without_loop(const char* message,
+                                  const std::exception_ptr& exception) noexcept;
   static void default_exception_handler(const ExceptionContext& context) noexcept;
 
   // --- For engine, proto and tests: below asyncio's interface ---
@@ -183,8 +194,13 @@ class Loop {
   void start(Op& op) noexcept;
   /// Asks for the end of an operation in flight; its completion still comes. Never lost.
   void cancel(Op& op) noexcept;
+  /// Room for `count` operations more, and for whoever has them at an end of turn, so that starting
+  /// and cancelling them cannot fail. To be released by who has them. \throws std::bad_alloc
+  void reserve_operations(unsigned count);
+  void release_operations(unsigned count) noexcept { reserved_operations_ -= count; }
   void at_end_of_turn(LoopResource& resource) noexcept {
     if (std::exchange(resource.awaits_end_of_turn_, true)) return;
+    if (end_of_turn_.size() == end_of_turn_.capacity()) drop_served();
     end_of_turn_.push_back(&resource);
   }
   /// Takes an at_end_of_turn() back.
@@ -193,6 +209,9 @@ class Loop {
     std::ranges::replace(end_of_turn_, &resource, nullptr);
   }
   void add_resource(LoopResource& resource) noexcept { resources_.push_back(resource); }
+  /// Memory is short: `resource`, which must be in no list, is called in a little while, and is
+  /// among the loop's resources again by then.
+  void rest(LoopResource& resource) noexcept;
   /// Receive buffers are short: at the end of the turn their idle holders are asked to copy, at
   /// most once in a tenth of a second.
   void report_buffer_pressure() noexcept { buffer_pressure_ = true; }
@@ -216,12 +235,20 @@ class Loop {
 
  private:
   void check_open() const;
+  void check_process() const;
   void check_thread() const;
   void begin_running();
   void end_running() noexcept;
   void turn();
   void flush_end_of_turn() noexcept;
+  void drop_served() noexcept;
+  [[nodiscard]] bool line_waits() const noexcept {
+    return !ops_.line_empty() || cancels_waiting_ > 0;
+  }
+  bool submit_cancels() noexcept;
+  bool submit_line() noexcept;
   void relieve_buffer_pressure() noexcept;
+  void end_rest() noexcept;
   void submit_queued() noexcept;
   bool submit_one(Op& op) noexcept;
   bool submit_cancel(Op& op) noexcept;
@@ -253,15 +280,23 @@ class Loop {
   OpTable ops_;
   std::size_t in_flight_ = 0;
   std::size_t cancels_in_flight_ = 0;
-  std::deque<Op*> queued_;   ///< started, no SQE yet
-  std::deque<Op*> cancels_;  ///< to be cancelled, no SQE yet
+  std::size_t cancels_waiting_ = 0;  ///< operations to be cancelled that found no SQE for it
+  std::size_t reserved_operations_ = 0;
   Runnable* ready_first_ = nullptr;
   Runnable* ready_last_ = nullptr;
-  std::vector<LoopResource*> end_of_turn_;  ///< null where it was taken back
+  std::vector<LoopResource*> end_of_turn_;  ///< null where it was taken back, or is served
+  std::size_t served_ = 0;                  ///< of those, while they are
   List<LoopResource, BufferWaiter> resources_;
+  List<LoopResource, BufferWaiter> resting_;
   List<DescriptorWaiter, DescriptorWaiter> starving_;
   List<TaskCore, TaskCore> tasks_;
   TimerHeap timers_;
+  /// Calls who rests.
+  struct Rest final : Timer {
+    explicit Rest(Loop& loop) noexcept : loop_(loop) {}
+    void on_timer() noexcept override { loop_.end_rest(); }
+    Loop& loop_;
+  } rest_{*this};
   std::shared_ptr<Mailbox> mailbox_;
   std::unique_ptr<SignalHandlers> signals_;
   std::shared_ptr<Executor> executor_;
@@ -269,6 +304,7 @@ class Loop {
   std::uint64_t next_job_ = 0;
   ExceptionHandler handler_;
   std::thread::id thread_;
+  int process_;
   TimePoint last_relief_;
   SpinPolicy spin_policy_;
   BatchPolicy batch_policy_;

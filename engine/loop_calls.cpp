@@ -16,14 +16,14 @@ class ScheduledCall final : public RefCounted, public PooledMemory, public Runna
  public:
   ScheduledCall(Loop& loop, Callback callback) : loop_(loop), callback_(std::move(callback)) {}
 
-  void soon() {
+  void soon() noexcept {
     add_ref();
     loop_.schedule(*this);
   }
   void at(TimePoint when) {
-    add_ref();
     when_ = when;
     loop_.timers().arm(*this, when);
+    add_ref();
   }
   void cancel() noexcept {
     if (cancelled_) return;
@@ -44,7 +44,7 @@ class ScheduledCall final : public RefCounted, public PooledMemory, public Runna
       try {
         callback();
       } catch (...) {
-        loop_.call_exception_handler({"Exception in callback", std::current_exception()});
+        loop_.report("Exception in callback", std::current_exception());
       }
     }
     drop_ref();
@@ -88,6 +88,11 @@ void CallHandle::cancel() noexcept {
 }
 bool CallHandle::cancelled() const noexcept { return call_ && call_->cancelled(); }
 TimePoint CallHandle::when() const noexcept { return call_ ? call_->when() : TimePoint(); }
+
+CallHandle CallHandle::prepare(Loop& loop, Callback callback) {
+  return CallHandle(make_ref<detail::ScheduledCall>(loop, std::move(callback)));
+}
+void CallHandle::soon() const noexcept { call_->soon(); }
 
 CallHandle Loop::call_soon(Callback callback) {
   check_open();
@@ -152,9 +157,31 @@ void Loop::call_exception_handler(const ExceptionContext& context) noexcept {
     const ExceptionHandler handler = handler_;  // it may set another one
     handler(*this, context);
   } catch (...) {
-    default_exception_handler({"Unhandled error in exception handler", std::current_exception()});
+    report_without_loop("Unhandled error in exception handler", std::current_exception());
     default_exception_handler(context);
   }
+}
+
+namespace {
+
+/// Without the text where there is no memory for one.
+ExceptionContext context_of(const char* message, const std::exception_ptr& exception) noexcept {
+  ExceptionContext context{{}, exception};
+  try {
+    context.message = message;
+  } catch (const std::bad_alloc&) {
+  }
+  return context;
+}
+
+}  // namespace
+
+void Loop::report(const char* message, const std::exception_ptr& exception) noexcept {
+  call_exception_handler(context_of(message, exception));
+}
+
+void Loop::report_without_loop(const char* message, const std::exception_ptr& exception) noexcept {
+  default_exception_handler(context_of(message, exception));
 }
 
 void Loop::default_exception_handler(const ExceptionContext& context) noexcept {

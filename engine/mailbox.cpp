@@ -57,14 +57,28 @@ void Mailbox::complete(Op& op, int, std::uint32_t) noexcept {
   self.loop_->start(op);
 }
 
+/// Taking them over and running them allocates nothing: a post that was accepted is not lost.
 void Mailbox::deliver() noexcept {
-  std::vector<Callback> arrived;
   {
     const std::lock_guard lock(mutex_);
-    arrived.swap(posted_);
+    if (arrived_.empty()) arrived_.swap(posted_);
     woken_ = false;
   }
-  for (Callback& callback : arrived) loop_->call_soon(std::move(callback));
+  loop_->schedule(*this);
 }
+
+void Mailbox::run() noexcept {
+  std::vector<Callback> calls = std::exchange(arrived_, {});
+  for (Callback& callback : calls) {
+    Callback called = std::move(callback);  // it dies before the next one is called
+    try {
+      called();
+    } catch (...) {
+      loop_->report("Exception in callback", std::current_exception());
+    }
+  }
+}
+
+void Mailbox::discard() noexcept { std::exchange(arrived_, {}).clear(); }
 
 }  // namespace pelton

@@ -13,12 +13,13 @@
 
 #include <pelton/engine/op.hpp>
 #include <pelton/engine/socket.hpp>
+#include <pelton/engine/waiter.hpp>
 
 namespace pelton {
 
 class Loop;
 
-class Mailbox {
+class Mailbox final : private Runnable {
  public:
   using Callback = std::move_only_function<void()>;
 
@@ -37,12 +38,15 @@ class Mailbox {
   static void prepare(Op& op, io_uring_sqe& sqe) noexcept;
   static void complete(Op& op, int res, std::uint32_t flags) noexcept;
   void deliver() noexcept;
+  void run() noexcept override;
+  void discard() noexcept override;
   static const OpKind kind;
 
   std::mutex mutex_;
-  std::vector<Callback> posted_;  ///< guarded by mutex_
-  bool woken_ = false;            ///< guarded by mutex_: the eventfd was written since deliver()
-  bool closed_ = false;           ///< guarded by mutex_
+  std::vector<Callback> posted_;   ///< guarded by mutex_
+  bool woken_ = false;             ///< guarded by mutex_: the eventfd was written since deliver()
+  bool closed_ = false;            ///< guarded by mutex_
+  std::vector<Callback> arrived_;  ///< to be run in this turn
   OwnedFd event_;
   Op read_{kind, this};
   Loop* loop_ = nullptr;

@@ -11,6 +11,7 @@
 // Neighbours: loop.hpp starts, cancels and completes Ops. Thread rule: the loop's thread only.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -50,7 +51,7 @@ class Op {
   /// True from Loop::start to the final CQE.
   [[nodiscard]] bool in_flight() const noexcept { return state_ != State::idle; }
   /// True if a cancel has been asked for since the start.
-  [[nodiscard]] bool cancelling() const noexcept { return cancelling_; }
+  [[nodiscard]] bool cancelling() const noexcept { return cancel_ != Cancel::none; }
   [[nodiscard]] const OpKind& kind() const noexcept { return *kind_; }
   template <class Owner>
   [[nodiscard]] Owner& owner() const noexcept {
@@ -62,6 +63,7 @@ class Op {
   friend class Loop;
   friend class OpTable;
   enum class State : std::uint8_t { idle, queued, submitted };
+  enum class Cancel : std::uint8_t { none, wanted, asked_for };
 
   [[nodiscard]] std::int16_t offset_in(const void* owner) const noexcept {
     const auto distance =
@@ -74,16 +76,20 @@ class Op {
   std::uint32_t slot_ = 0;
   std::int16_t offset_;  ///< from the owner's beginning
   State state_ = State::idle;
-  bool cancelling_ = false;
+  Cancel cancel_ = Cancel::none;
 };
 static_assert(sizeof(Op) == 16);  // every connection has two
 
-/// Slots of the operations in flight. Owns no Op.
+/// Slots of the operations in flight, and the line of those that have no SQE yet. Owns no Op.
 class OpTable {
  public:
   /// The user_data of CQEs that answer a cancel request, which belong to no Op.
   static constexpr std::uint64_t cancel_user_data = ~std::uint64_t{0};
 
+  /// Room for `count` operations at once, which add() then finds. \throws std::bad_alloc
+  void reserve(std::size_t count) {
+    if (count > slots_.capacity()) slots_.reserve(std::max(count, slots_.capacity() * 2));
+  }
   /// Gives `op` a slot and returns the user_data of its SQE.
   [[nodiscard]] std::uint64_t add(Op& op) {
     if (first_free_ == none) {
@@ -118,16 +124,31 @@ class OpTable {
     slot.next_free = first_free_;
     first_free_ = op.slot_;
   }
+  // --- The line of those that wait for an SQE; they are in the table ---
+
+  [[nodiscard]] bool line_empty() const noexcept { return first_in_line_ == none; }
+  [[nodiscard]] Op& front_of_line() const noexcept { return *slots_[first_in_line_].op; }
+  void line_up(const Op& op) noexcept {
+    slots_[op.slot_].next_in_line = none;
+    (line_empty() ? first_in_line_ : slots_[last_in_line_].next_in_line) = op.slot_;
+    last_in_line_ = op.slot_;
+  }
+  void leave_line() noexcept {
+    Slot& slot = slots_[first_in_line_];
+    first_in_line_ = slot.next_in_line;
+    slot.active_in = none;
+  }
+
   /// True if the slot of this op, which is in the table, has not been asked about in this period.
   /// By slot: of short operations that follow each other in one, the first alone counts.
   [[nodiscard]] bool newly_active(const Op& op, std::uint32_t period) noexcept {
     return std::exchange(slots_[op.slot_].active_in, period) != period;
   }
-  /// Calls `visit(Op&)` for each Op in the table.
+  /// Calls `visit(Op&)` for each Op in the table, as long as it returns true.
   template <class Visit>
-  void for_each(Visit&& visit) {
+  void visit_while(Visit&& visit) {
     for (std::size_t index = 0; index < slots_.size(); ++index) {
-      if (slots_[index].taken()) visit(*slots_[index].op);
+      if (slots_[index].taken() && !visit(*slots_[index].op)) return;
     }
   }
 
@@ -138,14 +159,19 @@ class OpTable {
       Op* op = nullptr;         ///< of a taken slot
       std::uint32_t next_free;  ///< of a free one
     };
-    std::uint32_t generation = 0;    ///< odd while the slot is taken
-    std::uint32_t active_in = none;  ///< the period that it was last asked about in
+    std::uint32_t generation = 0;  ///< odd while the slot is taken
+    union {
+      std::uint32_t active_in = none;  ///< the period that it was last asked about in
+      std::uint32_t next_in_line;      ///< of an operation without an SQE
+    };
 
     [[nodiscard]] bool taken() const noexcept { return (generation & 1) != 0; }
   };
   static_assert(sizeof(Slot) == 16);
   std::vector<Slot> slots_;
   std::uint32_t first_free_ = none;
+  std::uint32_t first_in_line_ = none;
+  std::uint32_t last_in_line_ = none;
 };
 
 }  // namespace pelton

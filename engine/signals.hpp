@@ -10,8 +10,8 @@
 #include <array>
 #include <functional>
 #include <map>
-#include <memory>
 
+#include <pelton/engine/intrusive.hpp>
 #include <pelton/engine/op.hpp>
 #include <pelton/engine/socket.hpp>
 
@@ -35,6 +35,9 @@ class SignalHandlers {
   void close() noexcept;
 
  private:
+  /// A callback and how often it is to be called, in the loop's ready queue while it is.
+  class Call;
+
   static void prepare(Op& op, io_uring_sqe& sqe) noexcept;
   static void complete(Op& op, int res, std::uint32_t flags) noexcept;
   static const OpKind kind;
@@ -42,7 +45,7 @@ class SignalHandlers {
   Loop& loop_;
   OwnedFd read_end_;
   OwnedFd write_end_;
-  std::map<int, std::shared_ptr<Callback>> callbacks_;
+  std::map<int, Ref<Call>> callbacks_;
   Op read_{kind, this};
   std::array<unsigned char, 64> numbers_{};
 };

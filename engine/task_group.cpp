@@ -1,6 +1,7 @@
 // The life of a TaskGroup: children, the first failure, the end. See task_group.hpp.
 #include <pelton/engine/task_group.hpp>
 
+#include <algorithm>
 #include <vector>
 
 namespace pelton {
@@ -28,12 +29,15 @@ class GroupState final : public RefCounted {
   }
   void adopt(TaskCore& task) {
     const auto child = make_ref<GroupChild>(task);
-    child->add_ref();  // the list's
-    children_.push_back(*child);
+    const std::size_t errors = errors_.size() + child_count_ + 1;  // as many as there may come
+    if (errors > errors_.capacity()) errors_.reserve(std::max(errors, errors_.capacity() * 2));
     child->future->add_done_callback(
         [self = Ref<GroupState>(this), child] { self->on_child_done(*child); });
+    child->add_ref();  // the list's
+    children_.push_back(*child);
+    ++child_count_;
   }
-  [[nodiscard]] std::size_t task_count() const noexcept { return children_.size(); }
+  [[nodiscard]] std::size_t task_count() const noexcept { return child_count_; }
 
   Task<> leave(Ref<GroupState> self, std::exception_ptr body_error);
   void abandon() noexcept;
@@ -43,6 +47,7 @@ class GroupState final : public RefCounted {
   void on_child_done(GroupChild& child);
   void drop(GroupChild& child) noexcept {
     child.unlink();
+    --child_count_;
     child.drop_ref();
   }
   void abort() noexcept {
@@ -56,6 +61,7 @@ class GroupState final : public RefCounted {
   TaskCore* const parent_;
   const Ref<FutureCore> parent_future_;  ///< what keeps `parent_`
   List<GroupChild, GroupChild> children_;
+  std::size_t child_count_ = 0;
   std::vector<std::exception_ptr> errors_;
   WaitList joiner_;
   bool exiting_ = false;
@@ -138,12 +144,17 @@ void GroupState::abandon() noexcept {
   }
   if (std::exchange(parent_cancel_requested_, false)) parent_->uncancel();
   if (errors_.empty()) return;
-  const ExceptionContext context{"TaskGroup was destroyed before it was joined",
-                                 std::make_exception_ptr(take_errors())};
+  constexpr const char* text = "TaskGroup was destroyed before it was joined";
+  std::exception_ptr errors;
+  try {
+    throw take_errors();
+  } catch (...) {
+    errors = std::current_exception();
+  }
   if (Loop::lives(&parent_->loop())) {
-    parent_->loop().call_exception_handler(context);
+    parent_->loop().report(text, errors);
   } else {
-    Loop::default_exception_handler(context);
+    Loop::report_without_loop(text, errors);
   }
 }
 

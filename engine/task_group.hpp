@@ -45,7 +45,12 @@ class TaskGroup {
   TaskHandle<T> create_task(Task<T> coroutine) {
     check_open();
     TaskHandle<T> child = Loop::running().create_task(std::move(coroutine));
-    adopt(*child.state());
+    try {
+      adopt(*child.state());
+    } catch (...) {
+      child.cancel();  // nobody would wait for it
+      throw;
+    }
     return child;
   }
   /// Leaves the group: waits until every child is done. The last use of a group.

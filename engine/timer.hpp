@@ -63,7 +63,16 @@ class TimerHeap {
   ~TimerHeap();
 
   /// While timers fire, a deadline that has passed becomes the next moment that has not.
+  /// \throws std::bad_alloc  the timer is not armed.
   void arm(Timer& timer, TimePoint deadline);
+  /// The same for a timer that room was reserved for.
+  void arm_reserved(Timer& timer, TimePoint deadline) noexcept;
+  /// Room for one timer more, whatever else is armed. \throws std::bad_alloc
+  void reserve_one() {
+    make_room(1);
+    ++reserved_;
+  }
+  void release_one() noexcept { --reserved_; }
   [[nodiscard]] bool empty() const noexcept { return heap_.empty(); }
   [[nodiscard]] std::size_t size() const noexcept { return heap_.size(); }
   /// Precondition: not empty.
@@ -75,6 +84,7 @@ class TimerHeap {
 
  private:
   friend class Timer;
+  void make_room(std::size_t count);
   void remove(Timer& timer) noexcept;
   void place(std::size_t index, Timer* timer) noexcept;
   void sift_up(std::size_t index) noexcept;
@@ -82,6 +92,7 @@ class TimerHeap {
   [[nodiscard]] static bool before(const Timer& a, const Timer& b) noexcept;
 
   std::vector<Timer*> heap_;
+  std::size_t reserved_ = 0;  ///< timers that must find room; those armed are counted twice
   std::uint64_t next_order_ = 0;
   TimePoint not_before_ = TimePoint::min();  ///< of what is armed while timers fire
 };

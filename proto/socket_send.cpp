@@ -22,6 +22,15 @@ struct SendBatch : PooledMemory {
   std::size_t bytes = 0;
   msghdr message{};
   std::array<iovec, pieces_max> pieces;
+
+  /// \return null where there is no memory for one.
+  [[nodiscard]] static SendBatch* make() noexcept {
+    try {
+      return new SendBatch;
+    } catch (const std::bad_alloc&) {
+      return nullptr;
+    }
+  }
 };
 
 }  // namespace detail
@@ -86,14 +95,15 @@ void SocketTransport::prepare_send(Op& op, io_uring_sqe& sqe) noexcept {
   auto& self = op.owner<SocketTransport>();
   const int fd = self.socket_.get();
   const std::size_t count = std::min(self.queue_.piece_count(), detail::SendBatch::pieces_max);
-  self.sending_pieces_ = static_cast<std::uint32_t>(count);
-  if (count == 1) {
+  detail::SendBatch* const batch = count > 1 ? detail::SendBatch::make() : nullptr;
+  self.sending_pieces_ = batch ? static_cast<std::uint32_t>(count) : 1;
+  if (!batch) {  // one piece, or no memory for more
     const Bytes& piece = self.queue_.piece(0);
     self.sending_bytes_ = std::min(piece.size(), send_bytes_max);
     sqe::send(sqe, fd, piece.data(), static_cast<std::uint32_t>(self.sending_bytes_));
     return;
   }
-  auto* const batch = self.batch_ = new detail::SendBatch;
+  self.batch_ = batch;
   for (std::size_t index = 0; index < count; ++index) {
     const Bytes& piece = self.queue_.piece(index);
     batch->pieces[index] = {const_cast<std::byte*>(piece.data()), piece.size()};
@@ -138,7 +148,7 @@ void SocketTransport::on_sent(int res) noexcept {
     case -ENOMEM:
     case -ENOBUFS:
       ++loop_.stats().no_memory;
-      return rest(&SocketTransport::send_rests_, &SocketTransport::on_end_of_turn);
+      return rest(send_rests_);
     default:
       if (res < 0) return force_close(Failure(errno_code(-res)));
       loop_.stats().bytes_sent += static_cast<std::uint64_t>(res);

@@ -104,12 +104,33 @@ void SocketSplice::begin(Transport& from, Transport& to, std::uint64_t& bytes) n
     no_pipes_until = Clock::now() + pipe_retry_delay;
     return;
   }
-  auto* const splice = new SocketSplice(*source, *destination, std::move(*pipe), bytes);
-  splices.push_back(splice);
+  SocketSplice* const splice = make(*source, *destination, std::move(*pipe), bytes);
+  if (!splice) return;
   source->spliced_ = destination->spliced_ = true;
   source->unpark();
   source->loop_.cancel(source->receive_);
   splice->limit(Limit::destination, destination_limit);
+}
+
+/// \return null where there is no memory for one.
+SocketSplice* SocketSplice::make(SocketTransport& from, SocketTransport& to, SplicePipe pipe,
+                                 std::uint64_t& bytes) noexcept {
+  Loop& loop = from.loop_;
+  SocketSplice* splice = nullptr;
+  bool has_timer = false;
+  try {
+    splices.reserve(splices_max);
+    splice = new SocketSplice(from, to, std::move(pipe), bytes);
+    loop.timers().reserve_one();
+    has_timer = true;
+    loop.reserve_operations(1);
+    splices.push_back(splice);
+    return splice;
+  } catch (const std::bad_alloc&) {
+    if (has_timer) loop.timers().release_one();
+    delete splice;
+    return nullptr;
+  }
 }
 
 bool SocketSplice::receives_for(const SocketTransport& transport) noexcept {
@@ -245,7 +266,7 @@ void SocketSplice::wait_for_destination() noexcept {
   readable_ = false;
   from_->loop_.start(poll_);
   limit_ = Limit::destination;
-  from_->loop_.timers().arm(*this, give_back_at_);
+  from_->loop_.timers().arm_reserved(*this, give_back_at_);
 }
 
 void SocketSplice::wait_for_turn(bool ready) noexcept {
@@ -264,7 +285,7 @@ void SocketSplice::give_back() noexcept {
 
 void SocketSplice::limit(Limit what, Duration patience) noexcept {
   limit_ = what;
-  from_->loop_.timers().arm(*this, Clock::now() + patience);
+  from_->loop_.timers().arm_reserved(*this, Clock::now() + patience);
 }
 
 void SocketSplice::on_timer() noexcept {
@@ -321,15 +342,19 @@ void SocketSplice::empty_pipe() noexcept {
   SocketTransport& to = *to_;
   Result<void> read{};
   if (in_pipe_ > 0 && to.dropping_) read = errno_result(ECANCELED);
-  while (in_pipe_ > 0 && read) {
-    const std::size_t count = std::min(in_pipe_, queued_piece_bytes);
-    std::byte* memory = nullptr;
-    Bytes piece = Bytes::uninitialized(count, memory);
-    read = read_from(pipe_, memory, count);
-    if (!read) break;
-    in_pipe_ -= count;
-    to.queue_.append(std::move(piece));
-    to.queue_grew();
+  try {
+    while (in_pipe_ > 0 && read) {
+      const std::size_t count = std::min(in_pipe_, queued_piece_bytes);
+      std::byte* memory = nullptr;
+      Bytes piece = Bytes::uninitialized(count, memory);
+      read = read_from(pipe_, memory, count);
+      if (!read) break;
+      in_pipe_ -= count;
+      to.queue_.append(std::move(piece));
+      to.queue_grew();
+    }
+  } catch (const std::bad_alloc&) {
+    read = errno_result(ENOMEM);
   }
   in_pipe_ = 0;
   if (read) return;
@@ -343,6 +368,8 @@ void SocketSplice::release() noexcept {
   const Ref<SocketTransport> from = from_;
   const Ref<SocketTransport> to = to_;
   std::erase(splices, this);
+  from->loop_.timers().release_one();
+  from->loop_.release_operations(1);
   delete this;
   mark(*from);
   mark(*to);

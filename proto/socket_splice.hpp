@@ -57,6 +57,8 @@ class SocketSplice final : private Timer {
   SocketSplice(SocketTransport& from, SocketTransport& to, SplicePipe pipe,
                std::uint64_t& bytes) noexcept;
   ~SocketSplice() = default;
+  [[nodiscard]] static SocketSplice* make(SocketTransport& from, SocketTransport& to,
+                                          SplicePipe pipe, std::uint64_t& bytes) noexcept;
   [[nodiscard]] static bool pays(const SocketTransport& from, const SocketTransport& to) noexcept;
 
   [[nodiscard]] bool joins(const SocketTransport& transport) const noexcept {

@@ -13,7 +13,14 @@
 namespace pelton {
 namespace {
 
-constexpr auto memory_retry_delay = std::chrono::milliseconds(10);
+/// A copy, or the same where there is no memory for one.
+Bytes copy_if_possible(Bytes data) noexcept {
+  try {
+    return Bytes::copy(data.span());
+  } catch (const std::bad_alloc&) {
+    return data;
+  }
+}
 
 }  // namespace
 
@@ -35,6 +42,7 @@ Ref<SocketTransport> SocketTransport::open_now(Loop& loop, OwnedFd socket, Ref<P
 
 SocketTransport::SocketTransport(Loop& loop, OwnedFd socket, Ref<Protocol> protocol)
     : SocketHolder{std::move(socket)}, loop_(loop), protocol_(std::move(protocol)) {
+  loop_.reserve_operations(2);
   loop_.add_resource(*this);
   ++loop_.stats().connections_opened;
 }
@@ -100,6 +108,7 @@ void SocketTransport::arm_receive() noexcept {
 
 /// From the loop's list of resources to that of those who wait for buffers.
 void SocketTransport::park() noexcept {
+  if (send_rests_) return;  // in the list of who rests: it is armed when that ends
   ++loop_.stats().parks;
   LoopResource::unlink();
   loop_.buffers().park(*this);
@@ -150,7 +159,7 @@ void SocketTransport::on_received(Bytes data) noexcept {
   if (loop_.buffers().under_pressure()) {
     loop_.stats().copied_under_pressure += data.size();
     loop_.report_buffer_pressure();
-    data = Bytes::copy(data.span());
+    data = copy_if_possible(std::move(data));
   }
   bool holds = paused_ || held_;
   if (PELTON_CANARY(pause_ignored)) holds = false;
@@ -162,7 +171,13 @@ void SocketTransport::on_received(Bytes data) noexcept {
   }
 }
 
-void SocketTransport::hold(Bytes data) noexcept { held_.append_gathering(std::move(data)); }
+void SocketTransport::hold(Bytes data) noexcept {
+  try {
+    held_.append_gathering(std::move(data));
+  } catch (const std::bad_alloc&) {
+    force_close(Failure(errno_code(ENOMEM)));
+  }
+}
 
 void SocketTransport::on_receive_error(int error) noexcept {
   switch (error) {
@@ -179,7 +194,7 @@ void SocketTransport::on_receive_error(int error) noexcept {
       [[fallthrough]];  // ended by the kernel itself, which had no memory to wait for data
     case ENOMEM:
       ++loop_.stats().no_memory;
-      return rest(&SocketTransport::receive_rests_, &SocketTransport::arm_receive);
+      return rest(receive_rests_);
     default:
       if (!closing_) force_close(Failure(errno_code(error)));
   }
@@ -245,14 +260,20 @@ void SocketTransport::on_buffer_pressure() noexcept {
 
 /// Memory was short: the operation of this mark is left alone for a little while, whoever asks
 /// for it, and then tried again.
-void SocketTransport::rest(bool SocketTransport::*mark,
-                           void (SocketTransport::*retry)() noexcept) noexcept {
+void SocketTransport::rest(bool& mark) noexcept {
   if (silent_ || ended_) return;
-  this->*mark = true;
-  loop_.call_later(memory_retry_delay, [self = Ref<SocketTransport>(this), mark, retry] {
-    (*self).*mark = false;
-    if (!self->ended_) ((*self).*retry)();
-  });
+  const bool rests = std::exchange(mark, true) || (receive_rests_ && send_rests_);
+  if (rests) return;
+  parked_ = false;
+  LoopResource::unlink();
+  loop_.rest(*this);
+}
+
+void SocketTransport::on_rested() noexcept {
+  const Ref<SocketTransport> keep(this);
+  receive_rests_ = send_rests_ = false;
+  arm_receive();
+  on_end_of_turn();
 }
 
 // --- Closing ---
@@ -313,6 +334,7 @@ void SocketTransport::finish() noexcept {
   loop_.forget_end_of_turn(*this);
   LoopResource::unlink();
   socket_.reset();
+  loop_.release_operations(2);
   ++loop_.stats().connections_closed;
   loop_.report_descriptor_free();
   call_protocol([this](Protocol& protocol) { protocol.connection_lost(failure_); });

@@ -97,6 +97,7 @@ class SocketTransport final : public Transport,
   void unpark() noexcept;
   void on_buffers_available() noexcept override;
   void on_buffer_pressure() noexcept override;
+  void on_rested() noexcept override;
 
   // Sending.
   [[nodiscard]] bool accepts_write(std::size_t size);
@@ -104,7 +105,7 @@ class SocketTransport final : public Transport,
   void on_end_of_turn() noexcept override;
   void on_sent(int res) noexcept;
   [[nodiscard]] bool is_broken() const noexcept;
-  void rest(bool SocketTransport::*mark, void (SocketTransport::*retry)() noexcept) noexcept;
+  void rest(bool& mark) noexcept;
 
   // Life and end.
   void run() noexcept override;
@@ -165,7 +166,7 @@ void SocketTransport::call_protocol(Call&& call) noexcept {
     call(*protocol);
   } catch (...) {
     Failure failure(std::current_exception());
-    loop_.call_exception_handler({"Fatal error: protocol callback failed", failure.exception()});
+    loop_.report("Fatal error: protocol callback failed", failure.exception());
     force_close(std::move(failure));
   }
 }

@@ -29,7 +29,16 @@ void ReadOperation::let_go() noexcept {
 
 void raise_reused() { throw RuntimeError("cannot reuse already awaited read"); }
 
-bool ReadOperation::still_waiting() noexcept { return end_ == End::none && !attempt(); }
+bool ReadOperation::still_waiting() noexcept {
+  if (end_ != End::none) return false;
+  try {
+    return !attempt();
+  } catch (...) {  // no memory to join what was received: the bytes stay
+    core_->end_wait(*this);
+    end_with(Failure(std::current_exception()));
+    return false;
+  }
+}
 
 void ReadOperation::cancel_wait() noexcept {
   core_->end_wait(*this);

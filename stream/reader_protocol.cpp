@@ -21,11 +21,15 @@ class HandlerTask final : public TaskState<void> {
  private:
   void on_finished() override {
     if (!cancelled() && !failure_) return;
-    future_loop().call_soon([self = Ref<HandlerTask>(this)] { self->settle(); });
+    try {
+      future_loop().call_soon([self = Ref<HandlerTask>(this)] { self->settle(); });
+    } catch (const std::bad_alloc&) {
+      settle();  // a turn early
+    }
   }
   void settle() {
     if (!cancelled()) {
-      future_loop().call_exception_handler({handler_failed_text, exception().exception()});
+      future_loop().report(handler_failed_text, exception().exception());
     }
     transport_->close();
   }
@@ -66,7 +70,7 @@ void StreamReaderProtocol::start_handler() {
       loop_.start_task(*make_ref<HandlerTask>(loop_, std::move(task), transport));
     }
   } catch (...) {  // a plain handler; a coroutine's body has not begun
-    loop_.call_exception_handler({handler_failed_text, std::current_exception()});
+    loop_.report(handler_failed_text, std::current_exception());
     transport->close();
   }
 }

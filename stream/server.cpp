@@ -55,14 +55,12 @@ void ServerCore::on_accept(OwnedFd socket) noexcept {
     ++connection_count_;
     SocketTransport::open_now(loop_, std::move(socket), protocol);
   } catch (...) {
-    loop_.call_exception_handler(
-        {"Error on transport creation for incoming connection", std::current_exception()});
+    loop_.report("Error on transport creation for incoming connection", std::current_exception());
   }
 }
 
 void ServerCore::on_trouble(std::error_code error) noexcept {
-  loop_.call_exception_handler(
-      {"socket.accept() out of system resource", Failure(error).exception()});
+  loop_.report("socket.accept() out of system resource", Failure(error).exception());
 }
 
 void ServerCore::detach(StreamReaderProtocol& protocol) noexcept {
@@ -122,7 +120,11 @@ Server::~Server() { let_go(); }
 
 void Server::let_go() noexcept {
   if (!core_ || core_->closed()) return;
-  warn_resource("unclosed " + to_string());
+  try {
+    warn_resource("unclosed " + to_string());
+  } catch (const std::bad_alloc&) {
+    warn_resource("unclosed <Server>");
+  }
   core_->close();
 }
 

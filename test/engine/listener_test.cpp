@@ -202,6 +202,24 @@ TEST_CASE("a socket that cannot listen is refused at the start") {
   CHECK(started.error() == errno_code(EINVAL));
 }
 
+TEST_CASE("a blocking socket that loops share stays non-blocking when one of them ends") {
+  LoopOptions options;
+  options.engine = {Engine::Kind::epoll};
+  OwnedFd blocking(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  must(bind_socket(blocking.get(), *SocketAddress::parse_numeric("127.0.0.1", 0)));
+  const OwnedFd shared(::fcntl(blocking.get(), F_DUPFD_CLOEXEC, 0));
+  REQUIRE_FALSE(is_nonblocking(shared.get()));
+  {
+    Loop loop(options);
+    const auto listener = make_ref<Listener>(
+        loop, std::move(blocking), [](OwnedFd) {}, [](std::error_code) {});
+    REQUIRE(listener->start(16));
+    CHECK(run_until(loop, [round = 0]() mutable { return ++round > 3; }));
+    CHECK(is_nonblocking(shared.get()));
+  }
+  CHECK(is_nonblocking(shared.get()));  // or another loop's accept would wait
+}
+
 TEST_CASE("a listener whose socket others shut down closes without a word") {
   Loop loop;
   Listening here(loop);

@@ -12,11 +12,13 @@
 #include <thread>
 #include <vector>
 
+#include <support/child.hpp>
 #include <support/log_capture.hpp>
 #include <support/message_of.hpp>
 #include <support/pipe_read.hpp>
 
 using pelton::Cancelled;
+using pelton::Engine;
 using pelton::Loop;
 using pelton::RuntimeError;
 using pelton::sleep;
@@ -367,5 +369,27 @@ TEST_CASE("a loop can be made, used and closed many times on one thread") {
   for (int round = 0; round < 50; ++round) {
     Loop loop(small());
     CHECK(loop.run_until_complete(answer()) == 42);
+  }
+}
+
+TEST_CASE("a forked child that closes its parent's loop is refused, and harms nothing") {
+  for (const Engine engine : {Engine{Engine::Kind::automatic}, Engine{Engine::Kind::epoll}}) {
+    pelton::LoopOptions options = small();
+    options.engine = engine;
+    Loop loop(options);
+    PipeRead pipe(loop);
+    pipe.start();
+    loop.stop();
+    loop.run_forever();
+    const auto end = pelton::test::run_in_child([&loop] {
+      const std::string text = refusal([&loop] { loop.close(); });
+      return text.starts_with("A loop is run and closed in the process that made it") ? 7 : 1;
+    });
+    CHECK(end.exit_status == 7);
+    REQUIRE(pipe.in_flight());
+    pipe.on_complete = [&loop] { loop.stop(); };
+    pipe.feed("x");
+    loop.run_forever();
+    CHECK(pipe.results() == std::vector<int>{1});
   }
 }

@@ -103,7 +103,10 @@ TEST_CASE("thousands of operations come and go at random and are never mixed up"
   }
   for (const std::uint64_t old : stale) REQUIRE(table.find(old) == nullptr);
   std::size_t visited = 0;
-  table.for_each([&](Op& op) { visited += table.find(table.user_data(op)) == &op ? 1U : 0U; });
+  table.visit_while([&](Op& op) {
+    visited += table.find(table.user_data(op)) == &op ? 1U : 0U;
+    return true;
+  });
   CHECK(visited == static_cast<std::size_t>(std::count(in_table.begin(), in_table.end(), true)));
   for (const std::uint64_t used : ever) REQUIRE(slot_of(used) < count);
 }
