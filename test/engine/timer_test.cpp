@@ -207,3 +207,20 @@ TEST_CASE("a thousand timers armed moved and disarmed at random fire as a sorted
     REQUIRE(timers.fired == expected);
   }
 }
+
+TEST_CASE("a timer that room was reserved for is armed among any number of others") {
+  TimerHeap heap;
+  Timers timers(1000);
+  heap.reserve_one();
+  heap.reserve_one();
+  for (int index = 2; index < 1000; ++index) heap.arm(timers[index], at(index));
+  heap.arm_reserved(timers[0], at(1));
+  heap.arm_reserved(timers[1], at(2000));
+  heap.arm_reserved(timers[0], at(0));  // moved
+  CHECK(heap.size() == 1000);
+  CHECK(heap.fire_due(at(3000)) == 1000);
+  CHECK(timers.fired.front() == 0);
+  CHECK(timers.fired.back() == 1);
+  heap.release_one();
+  heap.release_one();
+}
