@@ -564,16 +564,16 @@ void Loop::reap_everything() noexcept {
 /// For a ring that cannot be entered any more. As completions are worked out by enters alone, the
 /// kernel touches nothing any more: what is in flight ends as if it were cancelled.
 void Loop::drop_everything() noexcept {
-  ops_.for_each([this](const Op& op) { complete(ops_.user_data(op), -ECANCELED, 0); });
-  for (std::size_t count = queued_.size(); count > 0; --count) {
-    Op& op = *queued_.front();
-    queued_.pop_front();
-    op.state_ = Op::State::idle;
-    --in_flight_;
-    op.kind_->complete(op, -ECANCELED, 0);
-  }
-  cancels_.clear();
-  cancels_in_flight_ = 0;
+  ops_.visit_while([this](Op& op) {
+    if (op.state_ == Op::State::submitted) {
+      complete(ops_.user_data(op), -ECANCELED, 0);
+    } else {
+      op.cancel_ = Op::Cancel::wanted;  // and submit_line() ends it
+    }
+    return true;
+  });
+  submit_line();
+  cancels_waiting_ = cancels_in_flight_ = 0;
 }
 
 }  // namespace pelton
