@@ -38,7 +38,7 @@ inline constexpr Canary canaries[] = {
     {"early_half_close", "write_eof() does not wait for the bytes that were still to be sent",
      "nothing had disturbed it|without a cause|arrived"},
     {"reset_as_end", "a reset that a short send came upon counts as the end of the stream",
-     false_end},
+     false_end, "transport"},
     {"reset_before_send", "a reset that a send in flight comes upon counts as the end, too",
      false_end, "transport"},
     {"close_drops_queue", "close() drops what was still to be sent", "came back|arrived"},
