@@ -443,9 +443,10 @@ void Loop::complete(std::uint64_t user_data, int res, std::uint32_t flags) noexc
     --cancels_in_flight_;
     return;
   }
-  if (!op || (more && !op->kind_->multishot)) {  // the only one of the operation is yet to come
+  const bool fits = op && (!more || op->kind_->multishot);  // else its only one is yet to come
+  if (!fits) {
     ++stats_.impossible;
-    PELTON_DEBUG_ASSERT(!"a completion that fits no operation");
+    PELTON_DEBUG_ASSERT(fits);
     if (flags & IORING_CQE_F_BUFFER) {  // what it carries goes home all the same
       static_cast<void>(buffers_->take(flags >> IORING_CQE_BUFFER_SHIFT, 0));
     }
