@@ -192,7 +192,9 @@ void run_child(const MemoryScenario& scenario, const Options& options, Shortage 
                Progress& progress) {
   const rlimit no_core{0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
-  if (!options.verbose) std::freopen("/dev/null", "w", stderr);
+  if (!options.verbose && !std::freopen("/dev/null", "w", stderr)) {
+    return complain(progress, "standard error cannot be silenced");
+  }
   set_log_sink([](LogLevel, std::string_view) {});
   std::signal(SIGPIPE, SIG_IGN);  // or nothing is spliced
   bool failed = false;
