@@ -24,19 +24,23 @@ void TimerHeap::place(std::size_t index, Timer* timer) noexcept {
   timer->index_ = index;
 }
 
-void TimerHeap::make_room(std::size_t count) {
-  const std::size_t wanted = heap_.size() + reserved_ + count;
-  if (wanted > heap_.capacity()) heap_.reserve(std::max(wanted, heap_.capacity() * 2));
+void TimerHeap::grow(std::size_t count) {
+  heap_.reserve(std::max(heap_.size() + reserved_ + count, heap_.capacity() * 2));
 }
 
 void TimerHeap::arm(Timer& timer, TimePoint deadline) {
   timer.disarm();
   make_room(1);
-  arm_reserved(timer, deadline);
+  insert(timer, deadline);
 }
 
 void TimerHeap::arm_reserved(Timer& timer, TimePoint deadline) noexcept {
   timer.disarm();
+  insert(timer, deadline);
+}
+
+/// There is room.
+inline void TimerHeap::insert(Timer& timer, TimePoint deadline) noexcept {
   heap_.push_back(&timer);
   timer.heap_ = this;
   timer.deadline_ = std::max(deadline, not_before_);

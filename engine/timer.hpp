@@ -84,7 +84,11 @@ class TimerHeap {
 
  private:
   friend class Timer;
-  void make_room(std::size_t count);
+  void make_room(std::size_t count) {
+    if (heap_.size() + reserved_ + count > heap_.capacity()) grow(count);
+  }
+  void grow(std::size_t count);
+  void insert(Timer& timer, TimePoint deadline) noexcept;
   void remove(Timer& timer) noexcept;
   void place(std::size_t index, Timer* timer) noexcept;
   void sift_up(std::size_t index) noexcept;

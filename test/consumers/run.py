@@ -94,7 +94,7 @@ class Consumers:
         build = self.work / name
         run(
             "cmake", "-G", "Ninja", "-S", HERE / name, "-B", build, option,
-            f"-DCMAKE_CXX_COMPILER={self.compiler}", "-DCMAKE_BUILD_TYPE=Debug",
+            f"-DCMAKE_CXX_COMPILER={self.compiler}", "-DCMAKE_BUILD_TYPE=None",
         )
         run("cmake", "--build", build)
         check_program(build / "consumer")

@@ -128,8 +128,11 @@ class Calls(Case):
         """A bulk transfer comes through whole."""
         server, old = self.begin(name, engine)
         with Injection(server, call, error, when) as injection:
-            with server.address.socket(timeout=20) as sock:
-                self.assertTrue(self.exchange(sock, BULK) == BULK, "other bytes than were sent")
+            for _ in range(20):  # on a busy machine a transfer may not look like bulk
+                with server.address.socket(timeout=20) as sock:
+                    self.assertTrue(self.exchange(sock, BULK) == BULK, "other bytes than were sent")
+                if injection.count > 0:
+                    break
         self.end(server, injection, old)
 
     def exchange(self, sock, data):

@@ -17,7 +17,7 @@ HARMLESS = set(
     memchr memcmp memcpy memmove memset strcmp strncmp strlen strnlen strchr strtol strtoul snprintf
     fprintf fputs fputc fwrite fflush stderr stdout bcmp
     pthread_mutex_lock pthread_mutex_unlock pthread_self pthread_once
-    inet_ntop inet_pton getenv getpid gettid mmap munmap madvise
+    inet_ntop inet_pton strerrorname_np getenv getpid gettid mmap munmap madvise
     """.split()
 )
 
