@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
+#include <set>
+#include <string>
 
 #include <pelton/engine/epoll_ring.hpp>
 #include <pelton/engine/ring_probe.hpp>
 #include <pelton/engine/uring_ring.hpp>
+#include <support/filter_ring.hpp>
 #include <support/sockets.hpp>
 
 using pelton::make_epoll_ring;
@@ -18,6 +22,7 @@ using pelton::probe_ring_options;
 using pelton::ProbeVerdict;
 using pelton::Ring;
 using pelton::RingInfo;
+using pelton::test::FilterRing;
 using std::chrono::steady_clock;
 
 namespace {
@@ -50,6 +55,34 @@ std::unique_ptr<Ring> uring_or_null() {
   }
 }
 
+/// The names of the features that are refused, in their order.
+std::string refusals_of(Ring& ring) {
+  std::string names;
+  for (const auto& each : probe_features(ring).refusals) {
+    names += each.text.substr(0, each.text.find(':')) + " ";
+  }
+  return names;
+}
+
+/// A ring whose multishot receives, or accepts, can be told from others.
+struct WatchedRing {
+  WatchedRing(std::uint8_t opcode, bool multishot) {
+    ring.down = [this, opcode, multishot](io_uring_sqe& sqe) {
+      const bool is_multishot =
+          (sqe.ioprio & (IORING_RECV_MULTISHOT | IORING_ACCEPT_MULTISHOT)) != 0;
+      if (sqe.opcode == opcode && is_multishot == multishot) watched.insert(sqe.user_data);
+    };
+  }
+  [[nodiscard]] bool watches(const io_uring_cqe& cqe) const {
+    return watched.contains(cqe.user_data);
+  }
+
+  FilterRing ring{probe_ring_options};
+  std::set<std::uint64_t> watched;
+};
+
+const std::string all_receives = "recv_multishot recv_multishot_unix recv_caps ";
+
 }  // namespace
 
 TEST_CASE("probe: the epoll ring does all that it claims") {
@@ -74,6 +107,71 @@ TEST_CASE("probe: a ring of io_uring was probed, and is usable") {
     // What a ring claims is what an earlier probe of the process found.
     if (ring->info().*feature) CHECK_FALSE(is_refused(verdict, feature));
   }
+}
+
+TEST_CASE("probe: through a clear glass nothing is wrong") {
+  FilterRing ring(probe_ring_options);
+  CHECK(refusals_of(ring) == "");
+}
+
+TEST_CASE("probe: an end of a unix stream that is not told is missed") {
+  WatchedRing watched(IORING_OP_RECV, true);
+  watched.ring.up = [&](const io_uring_cqe& cqe) { return cqe.res != 0 || !watched.watches(cqe); };
+  CHECK(refusals_of(watched.ring) == "recv_multishot_unix ");
+}
+
+TEST_CASE("probe: multishot receives that bring something else are not used") {
+  WatchedRing watched(IORING_OP_RECV, true);
+  SUBCASE("one byte less") {
+    watched.ring.up = [&](io_uring_cqe& cqe) {
+      if (watched.watches(cqe) && cqe.res > 1) --cqe.res;
+      return true;
+    };
+  }
+  SUBCASE("another buffer") {
+    watched.ring.up = [&](io_uring_cqe& cqe) {
+      if (watched.watches(cqe) && cqe.res > 0) cqe.flags ^= 1U << IORING_CQE_BUFFER_SHIFT;
+      return true;
+    };
+  }
+  SUBCASE("nothing at all") {
+    watched.ring.up = [&](const io_uring_cqe& cqe) { return !watched.watches(cqe); };
+  }
+  CHECK(refusals_of(watched.ring) == all_receives);
+}
+
+TEST_CASE("probe: a ring whose single receives are wrong is not used at all") {
+  WatchedRing watched(IORING_OP_RECV, false);
+  watched.ring.up = [&](io_uring_cqe& cqe) {
+    if (watched.watches(cqe) && cqe.res > 1) --cqe.res;
+    return true;
+  };
+  CHECK(probe_features(watched.ring).unusable != "");
+}
+
+TEST_CASE("probe: a connection that is lost at a full queue is missed") {
+  WatchedRing watched(IORING_OP_ACCEPT, true);
+  watched.ring.up = [&](io_uring_cqe& cqe) {
+    if (!watched.watches(cqe) || cqe.res < 0) return true;
+    const pelton::OwnedFd lost(cqe.res);
+    cqe.res = 195;  // the events of the poll, as the kernel told by mistake
+    return true;
+  };
+  CHECK(refusals_of(watched.ring) == "accept_multishot ");
+}
+
+TEST_CASE("probe: caps that are not heeded are not relied upon") {
+  FilterRing ring(probe_ring_options);
+  ring.down = [](io_uring_sqe& sqe) {
+    if (sqe.opcode == IORING_OP_RECV) sqe.len = 0;
+  };
+  CHECK(refusals_of(ring) == "recv_caps ");
+}
+
+TEST_CASE("probe: a bound that is not heeded is not relied upon") {
+  FilterRing ring(probe_ring_options);
+  ring.bounds = false;
+  CHECK(refusals_of(ring) == "bounded_batches ");
 }
 
 TEST_CASE("probe: it takes less than five milliseconds") {
