@@ -73,6 +73,14 @@ class IoUringRefused(Case):
         server.stop()
         self.assertNotIn("[warn]", server.stderr)
 
+    def test_a_restricted_ring_serves(self):
+        server = self.echo("--restrict-ring")
+        serves(server.address)
+        server.stop()
+        restricted = server.engine == "io_uring"
+        self.assertIn(f"restricted={'yes' if restricted else 'no'}", "".join(server.stdout))
+        self.assertEqual("--restrict-ring has no effect" in server.stderr, not restricted)
+
     def test_eperm_for_echo(self):
         self.refused(errno.EPERM, "EPERM", "pelton-echo", "--listen", f"{HOST}:0")
 
