@@ -531,6 +531,7 @@ class EpollRing final : public Ring {
 
   void serve_retries() noexcept {
     if (retries_.empty() || steady_clock::now() < retry_at_) return;
+    retry_at_ = steady_clock::now() + retry_pause;  // of those that join again
     for (std::size_t count = retries_.size(); count > 0; --count) {
       serve(retries_.take_first(), all_events);
     }

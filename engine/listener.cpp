@@ -31,8 +31,9 @@ Listener::Listener(Loop& loop, OwnedFd socket, OnAccept on_accept, OnTrouble on_
   loop_.add_resource(*this);
 }
 
-/// There is no accept to come.
+/// There is no accept to come. Once, whether close() or the last accept comes to it first.
 void Listener::let_go() noexcept {
+  if (!socket_) return;
   socket_.reset();
   loop_.release_operations(1);
   loop_.timers().release_one();

@@ -553,6 +553,7 @@ void Loop::reap_everything() noexcept {
     submit_queued();
     const int result = ring_->enter(1, std::chrono::milliseconds(100));
     if (judge_enter(result) == EnterVerdict::never) {
+      while (ring_->ready() > 0) reap();
       drop_everything();
     } else {
       reap();

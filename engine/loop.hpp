@@ -197,7 +197,10 @@ class Loop {
   /// Room for `count` operations more, and for whoever has them at an end of turn, so that starting
   /// and cancelling them cannot fail. To be released by who has them. \throws std::bad_alloc
   void reserve_operations(unsigned count);
-  void release_operations(unsigned count) noexcept { reserved_operations_ -= count; }
+  void release_operations(unsigned count) noexcept {
+    PELTON_ASSERT(reserved_operations_ >= count);
+    reserved_operations_ -= count;
+  }
   void at_end_of_turn(LoopResource& resource) noexcept {
     if (std::exchange(resource.awaits_end_of_turn_, true)) return;
     if (end_of_turn_.size() == end_of_turn_.capacity()) drop_served();

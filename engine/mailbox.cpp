@@ -61,7 +61,8 @@ void Mailbox::complete(Op& op, int, std::uint32_t) noexcept {
 void Mailbox::deliver() noexcept {
   {
     const std::lock_guard lock(mutex_);
-    if (arrived_.empty()) arrived_.swap(posted_);
+    PELTON_ASSERT(arrived_.empty());  // they run in the turn in which they arrive
+    arrived_.swap(posted_);
     woken_ = false;
   }
   loop_->schedule(*this);

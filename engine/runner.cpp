@@ -32,7 +32,7 @@ Runner::~Runner() {
       loop_.close();
     }
   } catch (...) {
-    Loop::default_exception_handler({"Closing the event loop failed", std::current_exception()});
+    Loop::report_without_loop("Closing the event loop failed", std::current_exception());
   }
 }
 

@@ -72,7 +72,10 @@ class TimerHeap {
     make_room(1);
     ++reserved_;
   }
-  void release_one() noexcept { --reserved_; }
+  void release_one() noexcept {
+    PELTON_ASSERT(reserved_ > 0);
+    --reserved_;
+  }
   [[nodiscard]] bool empty() const noexcept { return heap_.empty(); }
   [[nodiscard]] std::size_t size() const noexcept { return heap_.size(); }
   /// Precondition: not empty.

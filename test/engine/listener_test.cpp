@@ -8,6 +8,7 @@
 
 #include <optional>
 
+#include <pelton/engine/ring_choice.hpp>
 #include <support/child.hpp>
 #include <support/sockets.hpp>
 #include <support/tasks.hpp>
@@ -230,6 +231,21 @@ TEST_CASE("a listener whose socket others shut down closes without a word") {
   CHECK(here.troubles.empty());
   CHECK_FALSE(here.listener->accepting());
   CHECK(here.listener->fd() == -1);
+}
+
+TEST_CASE("a listener that ends within its last accept gives back once what it reserved") {
+  auto ring = make_ring({}, {});
+  ring->turn_down(&RingInfo::accept_multishot, "accept_multishot: every accept is the last");
+  Loop loop({}, std::move(ring));
+  for (int round = 0; round < 8; ++round) {  // more than anything else has reserved
+    Listening here(loop);
+    here.on_accept = [&] { here.listener->close(); };
+    must(here.listener->start(10));
+    loop.run_until_complete(turns(2));
+    CHECK(connect_error(here.address) == 0);
+    CHECK(run_until(loop, [&] { return here.listener->fd() == -1; }));
+    CHECK(here.accepted.size() == 1);
+  }
 }
 
 // --- Out of descriptors, in children, for a limit is the process's ---
