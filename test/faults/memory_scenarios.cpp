@@ -296,24 +296,18 @@ Task<> scenario_connect() {
   StreamPair streams = co_await dial(server);
   co_await finish(streams, server);
 }
-Task<> scenario_connect_refused() {
+template <class Error>
+Task<> expect_refusal(const char* host) {
   bool refused = false;
   try {
-    StreamPair streams = co_await open_connection("127.0.0.1", 1);
-  } catch (const ConnectionRefusedError&) {
+    StreamPair streams = co_await open_connection(host, 1);
+  } catch (const Error&) {
     refused = true;
   }
   check(refused, "a connect was not refused");
 }
-Task<> scenario_resolve() {
-  bool refused = false;
-  try {
-    StreamPair streams = co_await open_connection("localhost", 1);
-  } catch (const OSError&) {
-    refused = true;
-  }
-  check(refused, "a connect was not refused");
-}
+Task<> scenario_connect_refused() { return expect_refusal<ConnectionRefusedError>("127.0.0.1"); }
+Task<> scenario_resolve() { return expect_refusal<OSError>("localhost"); }
 Task<> scenario_echo() {
   Server server = start_server(echo, "127.0.0.1", 0);
   StreamPair streams = co_await dial(server);
