@@ -2,8 +2,8 @@
 # Measures how much of engine/, proto/ and stream/ the tests run, by Clang's source-based coverage.
 #
 # Builds the preset `coverage`, runs the unit tests on both engines, the fuzz corpora, the
-# simulation, the comparison with CPython and the integration tests, and reports. What a killed
-# process ran counts as well: its counters lie in a file while it runs.
+# simulation, the faults, the comparison with CPython and the integration tests, and reports. What a
+# killed process ran counts as well: its counters lie in a file while it runs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -91,7 +91,7 @@ merge() {
 }
 
 run_tests() {
-  local layer engine
+  local layer engine suite
   rm -rf "$raw" "$tree"/*.profdata
   mkdir -p "$raw" "$tree/logs"
   for layer in engine proto stream apps; do
@@ -101,13 +101,18 @@ run_tests() {
   done
   step fuzz "$bin/fuzz_replay" test/fuzz/corpus
   step simulation "$bin/pelton-sim" --seeds "$seeds" --jobs 1
+  step errnos "$bin/pelton-faults" --engine uring --sample 5
+  step errnos-epoll "$bin/pelton-faults" --engine epoll --sample 5
+  step allocations "$bin/pelton-faults-memory" --mode once --step 31
   step oracle python3 -B test/oracle/compare.py --oracle "$bin/stream_oracle" --scripts 2000 \
     --seed 1
   # What goes by time or memory fails on an instrumented program, and says nothing about coverage.
-  step integration env PELTON_SANITIZE=coverage \
-    python3 -B test/integration/run.py --bin "$bin" --quick
-  step integration-epoll env PELTON_SANITIZE=coverage PELTON_ENGINE=epoll \
-    python3 -B test/integration/run.py --bin "$bin" --quick
+  for engine in auto epoll; do
+    for suite in tests faults; do
+      step "integration-$suite-$engine" env PELTON_SANITIZE=coverage PELTON_ENGINE="$engine" \
+        python3 -B test/integration/run.py --suite "$suite" --bin "$bin" --quick
+    done
+  done
 }
 
 if [[ $build == yes ]]; then
@@ -119,7 +124,7 @@ merge
 
 objects=()
 for program in "$bin"/{engine,proto,stream,apps}_tests "$bin/fuzz_replay" "$bin/pelton-sim" \
-  "$bin/stream_oracle" "$bin/pelton-echo" "$bin/pelton-proxy"; do
+  "$bin"/pelton-faults{,-memory} "$bin/stream_oracle" "$bin/pelton-echo" "$bin/pelton-proxy"; do
   objects+=(--object "$program")
 done
 llvm-cov-19 export --format=text --instr-profile="$tree/all.prof" "${objects[@]}" \

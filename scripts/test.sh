@@ -38,11 +38,23 @@ done
 passed=0
 failed=0
 failures=()
+times=()
 jobs="$(nproc)"
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
 
 heading() { printf '\n=== %s\n' "$*"; }
+
+# timed STAGE COMMAND...: runs it here, and notes how long it took for the closing lines.
+timed() {
+  local stage="$1" status started=$SECONDS
+  shift
+  heading "$stage"
+  "$@"
+  status=$?
+  times+=("$(printf '%4d s  %s' $((SECONDS - started)) "$stage")")
+  return "$status"
+}
 
 fail() {
   failed=$((failed + 1))
@@ -51,7 +63,6 @@ fail() {
 
 # The checks of the sources come first: they take seconds, and a build takes minutes.
 check_structure() {
-  heading "structure"
   if python3 -B test/structure/check.py; then
     passed=$((passed + 1))
   else
@@ -79,25 +90,25 @@ count() {
 }
 
 run_tests() {
-  heading "$1: tests"
-  ctest --preset "$1" --parallel "$jobs" 2>&1 | tee "$log"
+  # One more than processors: many of the tests wait most of their time.
+  ctest --preset "$1" --parallel "$((jobs + 1))" 2>&1 | tee "$log"
   count "$1" "${PIPESTATUS[0]}"
 }
 
 if [[ $setup == yes ]]; then
-  scripts/setup.sh || { echo "0 passed, 1 failed" && exit 1; }
+  timed "packages" scripts/setup.sh || { echo "0 passed, 1 failed" && exit 1; }
 fi
-check_structure
+timed "structure" check_structure
 for preset in "${presets[@]}"; do
-  heading "$preset: build"
-  if build "$preset"; then
-    run_tests "$preset"
+  if timed "$preset: build" build "$preset"; then
+    timed "$preset: tests" run_tests "$preset"
   else
     fail "$preset: does not build"
   fi
 done
 
 heading "all"
+printf '%s\n' "${times[@]}" "$(printf '%4d s  in all' "$SECONDS")"
 for failure in "${failures[@]}"; do
   echo "failed: $failure"
 done

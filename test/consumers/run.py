@@ -95,6 +95,7 @@ class Consumers:
         run(
             "cmake", "-G", "Ninja", "-S", HERE / name, "-B", build, option,
             f"-DCMAKE_CXX_COMPILER={self.compiler}", "-DCMAKE_BUILD_TYPE=None",
+            "-DPELTON_PRECOMPILE=ON",
         )
         run("cmake", "--build", build)
         check_program(build / "consumer")

@@ -18,8 +18,8 @@ import unittest
 import zlib
 
 from clients import receive_all, talks
-from faults import Fault, add_cases, sanitized
-from harness import HOST, MIB, Case, Server
+from faults import Fault, add_cases
+from harness import HOST, MIB, Case, Server, sanitized
 from puppet import Puppet, endless
 
 FROM_CLIENT = endless(1)

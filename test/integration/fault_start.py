@@ -13,8 +13,8 @@ import unittest
 import unittest.mock
 
 from clients import serves
-from faults import Fault, add_cases, from_the_start, sanitized
-from harness import HOST, Case
+from faults import Fault, add_cases, from_the_start
+from harness import HOST, Case, sanitized
 
 EX_CONFIG = 78
 UPSTREAM = f"{HOST}:9"  # nobody is asked to connect

@@ -8,7 +8,6 @@ serves for the time of a `with` block.
 Neighbours: harness.py starts the programs; the tables are in fault_*.py.
 """
 
-import os
 import pathlib
 import subprocess
 import tempfile
@@ -100,9 +99,14 @@ class Injection:
         time.sleep(0.02)  # the process has come to rest
         self.end()
         self.strace.stderr.close()
+        self.struck()
+        self.directory.cleanup()
+
+    def struck(self):
+        """How many calls were made to fail so far, and written down by strace."""
         with open(self.log, encoding="utf-8", errors="replace") as lines:
             self.count = sum("(INJECTED)" in line for line in lines)
-        self.directory.cleanup()
+        return self.count
 
     def end(self):
         """Lets go of the process, which goes on."""
@@ -113,8 +117,3 @@ class Injection:
         except subprocess.TimeoutExpired:
             self.strace.kill()
             self.strace.wait(10)
-
-
-def sanitized():
-    """Which sanitizer the programs are built with; empty for none."""
-    return os.environ.get("PELTON_SANITIZE", "")

@@ -38,6 +38,11 @@ class OutOfTime(BaseException):
     """The test's time limit passed. Not an Exception, so that no client code swallows it."""
 
 
+def sanitized():
+    """Which sanitizer the programs are built with; empty for none."""
+    return os.environ.get("PELTON_SANITIZE", "")
+
+
 def bin_dir():
     return pathlib.Path(os.environ.get("PELTON_BIN", ROOT / "build" / "release" / "bin"))
 

@@ -2,7 +2,7 @@
 """Runs the integration tests against built programs.
 
     test/integration/run.py [--suite tests|faults|load] [--bin DIR] [--only NAME]...
-                            [--list] [--quick]
+                            [--except NAME]... [--list] [--quick]
 
 The suites: `tests` is test_*.py; `faults` is fault_*.py, a table of faults put to the programs,
 which --list prints; `load` is load_*.py, many connections and large floods, with figures. A case
@@ -114,6 +114,8 @@ def parse():
                         help="where the programs are (default %(default)s)")
     parser.add_argument("--only", metavar="NAME", action="append", default=[],
                         help="run the tests whose names contain NAME (may be repeated)")
+    parser.add_argument("--except", metavar="NAME", action="append", default=[], dest="excepted",
+                        help="but not those whose names contain NAME (may be repeated)")
     parser.add_argument("--list", action="store_true", help="print the names and end")
     parser.add_argument("--quick", action="store_true", help="smaller transfers (PELTON_QUICK=1)")
     return parser.parse_args()
@@ -129,14 +131,15 @@ def main():
     sys.path.insert(0, str(HERE))
     suite = unittest.TestLoader().discover(str(HERE), PATTERNS[arguments.suite], str(HERE))
     chosen = [each for each in cases(suite)
-              if not arguments.only or any(only in each.id() for only in arguments.only)]
+              if (not arguments.only or any(only in each.id() for only in arguments.only))
+              and not any(excepted in each.id() for excepted in arguments.excepted)]
     if arguments.list:
         list_cases(chosen)
         return 0
     engine = os.environ.get("PELTON_ENGINE", "")
     chosen = [each for each in chosen if fault_of(each) is None or fault_of(each).is_for(engine)]
     if not chosen:
-        sys.exit(f"run.py: no test is named like {' or '.join(arguments.only)}")
+        sys.exit(f"run.py: --only {arguments.only} --except {arguments.excepted} leave no test")
     result = Lines()
     unittest.TestSuite(chosen).run(result)
     print(f"{result.passed} passed, {result.failed} failed, {result.passed_over} skipped")

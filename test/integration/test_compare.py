@@ -17,7 +17,7 @@ import time
 import unittest
 import xml.etree.ElementTree
 
-from harness import ROOT, Case, bin_dir
+from harness import ROOT, Case, bin_dir, sanitized
 
 COMPARE = ROOT / "perf" / "compare"
 SAMPLE = ROOT / "test" / "perf" / "compare_sample.json"
@@ -527,7 +527,7 @@ class CommandLine(Case):
 
     def needs_programs(self):
         """Skips where the comparison has nothing to run."""
-        if os.environ.get("PELTON_SANITIZE"):
+        if sanitized():
             self.skipTest("instrumented programs are not measured")
         if len(os.sched_getaffinity(0)) < 2:
             self.skipTest("one core only")

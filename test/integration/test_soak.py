@@ -10,7 +10,7 @@ import subprocess
 import sys
 import unittest
 
-from harness import MIB, ROOT, Case, bin_dir
+from harness import MIB, ROOT, Case, bin_dir, sanitized
 
 sys.path.insert(0, str(ROOT / "test" / "soak"))
 
@@ -67,7 +67,7 @@ class Script(Case):
             self.assertEqual(done.returncode, 2, done.stderr)
             self.assertIn(word, done.stderr)
 
-    @unittest.skipIf(os.environ.get("PELTON_SANITIZE"), "an uninstrumented run says as much")
+    @unittest.skipIf(sanitized(), "an uninstrumented run says as much")
     def test_a_server_that_dies_is_a_breach(self):
         made = self.process(SCRIPT, "--bin", bin_dir(), "--minutes", "0.5",
                             "--out", self.directory())
