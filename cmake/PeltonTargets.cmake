@@ -28,6 +28,9 @@ function(pelton_layer name)
   add_library(pelton::${name} ALIAS pelton_${name})
   pelton_settings(pelton_${name})
   pelton_precompile(pelton_${name})
+  if(PELTON_PRECOMPILE)
+    pelton_batches(pelton_${name})
+  endif()
   target_include_directories(
     pelton_${name}
     PUBLIC $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>

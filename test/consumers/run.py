@@ -83,19 +83,21 @@ class Consumers:
 
     def add_subdirectory(self):
         """From the sources, as a folder of the application's."""
-        self.cmake("add_subdirectory", f"-DPELTON_SOURCE={self.source}")
+        self.cmake("add_subdirectory", f"-DPELTON_SOURCE={self.source}", "-DPELTON_PRECOMPILE=ON")
 
     def fetchcontent(self):
-        """From the sources, fetched by CMake."""
-        self.cmake("fetchcontent", f"-DPELTON_SOURCE={self.source}")
+        """From the sources, fetched by CMake; by an application that unites sources."""
+        self.cmake(
+            "fetchcontent", f"-DPELTON_SOURCE={self.source}", "-DCMAKE_UNITY_BUILD=ON",
+            "-DCMAKE_UNITY_BUILD_BATCH_SIZE=16",
+        )
 
-    def cmake(self, name, option):
+    def cmake(self, name, *options):
         """Configures, builds and runs one of the projects."""
         build = self.work / name
         run(
-            "cmake", "-G", "Ninja", "-S", HERE / name, "-B", build, option,
+            "cmake", "-G", "Ninja", "-S", HERE / name, "-B", build, *options,
             f"-DCMAKE_CXX_COMPILER={self.compiler}", "-DCMAKE_BUILD_TYPE=None",
-            "-DPELTON_PRECOMPILE=ON",
         )
         run("cmake", "--build", build)
         check_program(build / "consumer")

@@ -28,7 +28,7 @@ SocketAddress numeric(std::string_view host, std::uint16_t port) {
   return *address;
 }
 
-SocketAddress unix_at(std::string_view path) {
+SocketAddress unix_address(std::string_view path) {
   const auto address = SocketAddress::unix_path(path);
   REQUIRE(address.has_value());
   return *address;
@@ -143,7 +143,7 @@ TEST_CASE("parse_numeric refuses whatever is not a numeric host") {
 }
 
 TEST_CASE("a unix path counts its terminating NUL") {
-  const SocketAddress address = unix_at("/run/echo");
+  const SocketAddress address = unix_address("/run/echo");
   CHECK(address.family() == AF_UNIX);
   CHECK(address.size() == offsetof(sockaddr_un, sun_path) + 10);
   CHECK(address.path() == "/run/echo");
@@ -154,28 +154,28 @@ TEST_CASE("a unix path counts its terminating NUL") {
 }
 
 TEST_CASE("an abstract name starts with NUL and is exactly as long as said") {
-  const SocketAddress address = unix_at("\0echo"sv);
+  const SocketAddress address = unix_address("\0echo"sv);
   CHECK(address.size() == offsetof(sockaddr_un, sun_path) + 5);
   CHECK(address.path() == "\0echo"s);
   CHECK(address.is_abstract());
   CHECK(address.to_string() == "unix:@echo");
-  CHECK(address != unix_at("echo"));
-  CHECK(address != unix_at("@echo"));
-  CHECK(address != unix_at("\0echo\0"sv));
+  CHECK(address != unix_address("echo"));
+  CHECK(address != unix_address("@echo"));
+  CHECK(address != unix_address("\0echo\0"sv));
 }
 
 TEST_CASE("an abstract name may hold NUL bytes, which its text escapes") {
-  const SocketAddress address = unix_at("\0a\0b\n"sv);
+  const SocketAddress address = unix_address("\0a\0b\n"sv);
   CHECK(address.path() == "\0a\0b\n"s);
   CHECK(address.to_string() == "unix:@a\\x00b\\x0a");
 }
 
 TEST_CASE("unix names of 107 bytes fit and longer ones are ENAMETOOLONG") {
   const std::string longest(107, 'x');
-  CHECK(unix_at(longest).path() == longest);
-  CHECK(unix_at(longest).size() == sizeof(sockaddr_un));
-  CHECK(unix_at("\0"s + longest).path() == "\0"s + longest);
-  CHECK(unix_at("\0"s + longest).size() == sizeof(sockaddr_un));
+  CHECK(unix_address(longest).path() == longest);
+  CHECK(unix_address(longest).size() == sizeof(sockaddr_un));
+  CHECK(unix_address("\0"s + longest).path() == "\0"s + longest);
+  CHECK(unix_address("\0"s + longest).size() == sizeof(sockaddr_un));
   CHECK(SocketAddress::unix_path(longest + "x") == errno_result(ENAMETOOLONG));
   CHECK(SocketAddress::unix_path("\0"s + longest + "x") == errno_result(ENAMETOOLONG));
 }
@@ -189,7 +189,7 @@ TEST_CASE("an empty unix path and one with a NUL inside are EINVAL") {
 TEST_CASE("from_sockaddr gives back what data and size gave") {
   for (const SocketAddress& address :
        {numeric("192.0.2.1", 65535), numeric("2001:db8::1", 1), numeric("fe80::1%3", 2),
-        unix_at("/run/echo"), unix_at("\0echo"sv), unix_at(std::string(107, 'x'))}) {
+        unix_address("/run/echo"), unix_address("\0echo"sv), unix_address(std::string(107, 'x'))}) {
     CAPTURE(address.to_string());
     const auto copy = SocketAddress::from_sockaddr(address.data(), address.size());
     REQUIRE(copy.has_value());
@@ -207,7 +207,7 @@ TEST_CASE("from_sockaddr takes a family alone as an unnamed unix address") {
   CHECK(address->path().empty());
   CHECK_FALSE(address->is_abstract());
   CHECK(address->to_string() == "unix:");
-  CHECK(*address != unix_at("\0"sv));
+  CHECK(*address != unix_address("\0"sv));
   CHECK(*address != SocketAddress());
 }
 
@@ -218,7 +218,7 @@ TEST_CASE("from_sockaddr ends a unix path at its NUL, or at 108 bytes without on
   std::memcpy(raw.sun_path, "/a\0b", 4);
   std::memcpy(bytes.data(), &raw, sizeof(raw));
   const auto* const address = reinterpret_cast<const sockaddr*>(&raw);
-  CHECK(SocketAddress::from_sockaddr(address, sizeof(raw)).value() == unix_at("/a"));
+  CHECK(SocketAddress::from_sockaddr(address, sizeof(raw)).value() == unix_address("/a"));
 
   std::memset(raw.sun_path, 'x', sizeof(raw.sun_path));
   std::memcpy(bytes.data(), &raw, sizeof(raw));
@@ -312,7 +312,7 @@ TEST_CASE("an endpoint may be a unix path, relative and with colons too") {
 TEST_CASE("an endpoint's @ is an abstract name as SocketAddress takes it") {
   const Endpoint endpoint = Endpoint::parse("unix:@echo");
   CHECK(endpoint.path == "\0echo"s);
-  CHECK(unix_at(endpoint.path).to_string() == "unix:@echo");
+  CHECK(unix_address(endpoint.path).to_string() == "unix:@echo");
 }
 
 TEST_CASE("an endpoint's text reads back as the same endpoint") {

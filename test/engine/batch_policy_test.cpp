@@ -14,7 +14,7 @@ using std::chrono::milliseconds;
 
 namespace {
 
-Duration cpu_used;
+Duration cpu_of_periods;
 
 /// A policy and the loop that it believes in.
 struct Periods {
@@ -24,12 +24,13 @@ struct Periods {
   void pass(double busy, unsigned active, Duration length) {
     for (unsigned index = 0; index < active; ++index) policy.note_active();
     now += length;
-    cpu_used += Duration(static_cast<Duration::rep>(busy * static_cast<double>(length.count())));
+    cpu_of_periods +=
+        Duration(static_cast<Duration::rep>(busy * static_cast<double>(length.count())));
     policy.awake(now);
   }
   void pass(double busy, unsigned active) { pass(busy, active, BatchPolicy::period_length); }
 
-  BatchPolicy policy{BatchWait::automatic, []() noexcept { return cpu_used; }};
+  BatchPolicy policy{BatchWait::automatic, []() noexcept { return cpu_of_periods; }};
   TimePoint now{};
 };
 
@@ -122,7 +123,7 @@ TEST_CASE("where half of the batches stay incomplete it stops, for longer each t
 }
 
 TEST_CASE("off asks for nothing") {
-  const BatchPolicy policy(BatchWait::off, []() noexcept { return cpu_used; });
+  const BatchPolicy policy(BatchWait::off, []() noexcept { return cpu_of_periods; });
   CHECK_FALSE(policy.judges());
   CHECK(policy.batch() == 0);
 }

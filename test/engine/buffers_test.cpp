@@ -33,8 +33,8 @@ using pelton::test::run_in_child;
 namespace {
 
 /// A ring with a group of `count` buffers and a connected pair of sockets.
-struct Fixture {
-  explicit Fixture(unsigned count = 8, std::size_t buffer_bytes = 64)
+struct RingWithGroup {
+  explicit RingWithGroup(unsigned count = 8, std::size_t buffer_bytes = 64)
       : ring(pelton::make_uring_ring({.sq_entries = 16, .cq_entries = 256})) {
     auto made = BufferGroup::make(*ring, {.id = 3, .count = count, .buffer_bytes = buffer_bytes});
     if (!made) throw pelton::OSError(made.error(), "no buffers");
@@ -99,7 +99,7 @@ bool is_mapped(const void* address) {
 }  // namespace
 
 TEST_CASE("a group offers all of its buffers to the kernel") {
-  const Fixture fixture(8, 128);
+  const RingWithGroup fixture(8, 128);
   CHECK(fixture.group->count() == 8);
   CHECK(fixture.group->available() == 8);
   CHECK(fixture.group->lent() == 0);
@@ -110,7 +110,7 @@ TEST_CASE("a group offers all of its buffers to the kernel") {
 }
 
 TEST_CASE("received bytes are leased and the buffer is offered again when the lease dies") {
-  Fixture fixture;
+  RingWithGroup fixture;
   fixture.arm();
   for (int round = 0; round < 100; ++round) {  // many times around the table
     const std::string text = "message " + std::to_string(round);
@@ -126,7 +126,7 @@ TEST_CASE("received bytes are leased and the buffer is offered again when the le
 }
 
 TEST_CASE("every buffer is used, and what is lent is never written to") {
-  Fixture fixture(4, 64);
+  RingWithGroup fixture(4, 64);
   fixture.arm();
   std::vector<Bytes> held;
   std::set<const std::byte*> places;
@@ -153,7 +153,7 @@ TEST_CASE("every buffer is used, and what is lent is never written to") {
 }
 
 TEST_CASE("the kernel is offered a few buffers, those that came home last") {
-  Fixture fixture(512, 64);
+  RingWithGroup fixture(512, 64);
   CHECK(fixture.group->available() == 512);
   CHECK(fixture.group->offered_most() == 64);
   fixture.arm();
@@ -170,7 +170,7 @@ TEST_CASE("the kernel is offered a few buffers, those that came home last") {
 }
 
 TEST_CASE("a kernel that ran out of offered buffers is offered twice as many, up to all") {
-  Fixture fixture(256, 64);
+  RingWithGroup fixture(256, 64);
   CHECK(fixture.group->on_exhausted());
   CHECK(fixture.group->on_exhausted());  // another receive that met the same
   CHECK(fixture.group->offered_most() == 128);
@@ -189,7 +189,7 @@ TEST_CASE("a kernel that ran out of offered buffers is offered twice as many, up
 }
 
 TEST_CASE("slices keep a buffer lent, the last of them gives it back") {
-  Fixture fixture;
+  RingWithGroup fixture;
   fixture.arm();
   fixture.send("head body tail");
   Bytes slice;
@@ -204,7 +204,7 @@ TEST_CASE("slices keep a buffer lent, the last of them gives it back") {
 }
 
 TEST_CASE("an exhausted group answers ENOBUFS and serves again after buffers came back") {
-  Fixture fixture(2, 64);
+  RingWithGroup fixture(2, 64);
   fixture.send(std::string(300, 'x'));
   std::size_t received = 0;
   int exhausted = 0;
@@ -236,7 +236,7 @@ TEST_CASE("an exhausted group answers ENOBUFS and serves again after buffers cam
 }
 
 TEST_CASE("those who wait for buffers are called first come first served and once") {
-  Fixture fixture(4, 64);
+  RingWithGroup fixture(4, 64);
   std::vector<int> called;
   Parked first(1, called);
   Parked second(2, called);
@@ -255,7 +255,7 @@ TEST_CASE("those who wait for buffers are called first come first served and onc
 }
 
 TEST_CASE("no more waiters are called than there are buffers, and one that died is not") {
-  Fixture fixture(2, 64);
+  RingWithGroup fixture(2, 64);
   std::vector<int> called;
   std::vector<std::unique_ptr<Parked>> waiters;
   for (int number = 0; number < 6; ++number) {
@@ -273,7 +273,7 @@ TEST_CASE("no more waiters are called than there are buffers, and one that died 
 }
 
 TEST_CASE("pressure begins while a few buffers are left and ends as they come back") {
-  Fixture fixture(8, 64);
+  RingWithGroup fixture(8, 64);
   fixture.arm();
   std::vector<Lease> leases;
   while (!fixture.group->under_pressure()) {
@@ -287,7 +287,7 @@ TEST_CASE("pressure begins while a few buffers are left and ends as they come ba
 }
 
 TEST_CASE("even a group of one buffer is usable and its pressure ends") {
-  Fixture fixture(1, 64);
+  RingWithGroup fixture(1, 64);
   CHECK_FALSE(fixture.group->under_pressure());
   fixture.arm();
   fixture.send("only");
@@ -300,7 +300,7 @@ TEST_CASE("even a group of one buffer is usable and its pressure ends") {
 }
 
 TEST_CASE("a group that is retired keeps its memory until the last lease is back") {
-  Fixture fixture;
+  RingWithGroup fixture;
   fixture.arm();
   fixture.send("kept alive");
   Bytes kept = fixture.receive().into_bytes();
@@ -318,7 +318,7 @@ TEST_CASE("a group that is retired keeps its memory until the last lease is back
 TEST_CASE("the memory of a retired group is unmapped with the last lease") {
   const std::byte* place = nullptr;
   {
-    Fixture fixture(1024, 65536);  // large enough that nothing else takes its place
+    RingWithGroup fixture(1024, 65536);  // large enough that nothing else takes its place
     fixture.arm();
     fixture.send("x");
     const Lease lease = fixture.receive();
@@ -333,7 +333,7 @@ TEST_CASE("waiters of a group that is retired are let go") {
   std::vector<int> called;
   Parked waiter(1, called);
   {
-    Fixture fixture;
+    RingWithGroup fixture;
     fixture.group->park(waiter);
   }
   CHECK_FALSE(waiter.linked());
@@ -341,7 +341,7 @@ TEST_CASE("waiters of a group that is retired are let go") {
 }
 
 TEST_CASE("a group id that is taken is an error and leaves the first group alone") {
-  Fixture fixture;
+  RingWithGroup fixture;
   const auto second = BufferGroup::make(*fixture.ring, {.id = 3, .count = 8, .buffer_bytes = 64});
   REQUIRE_FALSE(second);
   CHECK(second.error().value() == EEXIST);
@@ -359,7 +359,7 @@ TEST_CASE("the largest group of all can be made") {
 
 TEST_CASE("a buffer that the kernel does not own cannot be taken in any build") {
   const auto take_twice = run_in_child([] {
-    const Fixture fixture;
+    const RingWithGroup fixture;
     const Lease first = fixture.group->take(2, 1);
     const Lease second = fixture.group->take(2, 1);
     return 0;
@@ -367,12 +367,12 @@ TEST_CASE("a buffer that the kernel does not own cannot be taken in any build") 
   CHECK(take_twice.signal == SIGABRT);
   CHECK(take_twice.output.find("slot.state == Slot::State::kernel") != std::string::npos);
   const auto no_such_id = run_in_child([] {
-    const Fixture fixture;
+    const RingWithGroup fixture;
     return static_cast<int>(fixture.group->take(8, 1).size());
   });
   CHECK(no_such_id.signal == SIGABRT);
   const auto too_large = run_in_child([] {
-    const Fixture fixture;
+    const RingWithGroup fixture;
     return static_cast<int>(fixture.group->take(2, 65).size());
   });
   CHECK(too_large.signal == SIGABRT);

@@ -18,9 +18,7 @@ using pelton::Chain;
 
 namespace {
 
-std::span<const std::byte> bytes_of(std::string_view text) {
-  return std::as_bytes(std::span(text));
-}
+std::span<const std::byte> span_of(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 std::string content(const Chain& chain) {
   std::string text;
@@ -45,7 +43,7 @@ struct FakeBuffer : pelton::detail::BytesOwner {
 
 Bytes buffer_bytes(std::string_view data, int& home) {
   auto* buffer = new FakeBuffer(data, home);
-  return {bytes_of(buffer->text).data(), buffer->text.size(), *buffer};
+  return {span_of(buffer->text).data(), buffer->text.size(), *buffer};
 }
 
 /// One chain and the string that it must equal.
@@ -130,7 +128,7 @@ class Comparison {
   }
   void append_copy() {
     const std::string added = text();
-    chain_.append_copy(bytes_of(added));
+    chain_.append_copy(span_of(added));
     model_ += added;
   }
   void keep(Bytes bytes) {
@@ -301,13 +299,13 @@ TEST_CASE("small pieces behind others are gathered and their buffers go home at 
 
 TEST_CASE("copies fill the room of the block before they open another") {
   Chain chain;
-  chain.append_copy(bytes_of(std::string(4000, 'a')));
+  chain.append_copy(span_of(std::string(4000, 'a')));
   CHECK(chain.piece_count() == 1);
-  chain.append_copy(bytes_of(std::string(200, 'b')));
+  chain.append_copy(span_of(std::string(200, 'b')));
   CHECK(chain.piece_count() == 2);
   CHECK(chain.piece(0).size() == 4096);
   CHECK(chain.piece(1).size() == 104);
-  chain.append_copy(bytes_of(std::string(20'000, 'c')));
+  chain.append_copy(span_of(std::string(20'000, 'c')));
   CHECK(chain.piece_count() == 3);
   CHECK(content(chain) ==
         std::string(4000, 'a') + std::string(200, 'b') + std::string(20'000, 'c'));
@@ -315,12 +313,12 @@ TEST_CASE("copies fill the room of the block before they open another") {
 
 TEST_CASE("a block is not written behind a piece that is not the last") {
   Chain chain;
-  chain.append_copy(bytes_of("one"));
+  chain.append_copy(span_of("one"));
   chain.append(Bytes::from_static("two"));
-  chain.append_copy(bytes_of("three"));
+  chain.append_copy(span_of("three"));
   CHECK(chain.piece_count() == 3);
   const Bytes all = chain.take(6);
-  chain.append_copy(bytes_of("four"));
+  chain.append_copy(span_of("four"));
   CHECK(all == "onetwo");
   CHECK(content(chain) == "threefour");
 }

@@ -61,14 +61,14 @@ void run_until_quiet(Loop& loop, std::size_t operations) {
   CHECK(loop.operations_in_flight() == operations);
 }
 
-struct Fixture {
+struct ConnectingLoop {
   Loop loop;
-  Fixture() { loop.run_until_complete(turns(1)); }
+  ConnectingLoop() { loop.run_until_complete(turns(1)); }
   const std::size_t operations = 1;  // the loop's own wake-up
 };
 
 TEST_CASE("connect yields a connected socket") {
-  Fixture now;
+  ConnectingLoop now;
   const OwnedFd listener = tcp_listener();
   const SocketAddress address = must(local_address(listener.get()));
   const int descriptors = open_descriptors();
@@ -86,7 +86,7 @@ TEST_CASE("connect yields a connected socket") {
 }
 
 TEST_CASE("a refused connect yields its errno and closes the socket") {
-  Fixture now;
+  ConnectingLoop now;
   const DeafAddress deaf;
   const int descriptors = open_descriptors();
   const auto refused = now.loop.run_until_complete(connect_to(tcp_socket(), deaf.address));
@@ -96,7 +96,7 @@ TEST_CASE("a refused connect yields its errno and closes the socket") {
 }
 
 TEST_CASE("a blocking socket connects without blocking the loop") {
-  Fixture now;
+  ConnectingLoop now;
   const OwnedFd listener = tcp_listener();
   OwnedFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const auto connected = now.loop.run_until_complete(
@@ -105,7 +105,7 @@ TEST_CASE("a blocking socket connects without blocking the loop") {
 }
 
 TEST_CASE("connect reaches unix sockets and names what is wrong with them") {
-  Fixture now;
+  ConnectingLoop now;
   const FullListener full;
   OwnedFd listener = must(open_socket(AF_UNIX, SOCK_STREAM));
   const std::string name = std::string(1, '\0') + "pelton-connect-test-" + std::to_string(getpid());
@@ -126,7 +126,7 @@ TEST_CASE("connect reaches unix sockets and names what is wrong with them") {
 }
 
 TEST_CASE("a connect of the wrong family or of no socket fails and nothing else") {
-  Fixture now;
+  ConnectingLoop now;
   const OwnedFd listener = tcp_listener();
   const SocketAddress address = must(local_address(listener.get()));
   const auto wrong =
@@ -137,7 +137,7 @@ TEST_CASE("a connect of the wrong family or of no socket fails and nothing else"
 }
 
 TEST_CASE("a connect that is cancelled closes its socket soon") {
-  Fixture now;
+  ConnectingLoop now;
   FullListener full;
   const int descriptors = open_descriptors();
   auto task =
@@ -155,7 +155,7 @@ TEST_CASE("a connect that is cancelled closes its socket soon") {
 }
 
 TEST_CASE("a connect that is cancelled in the turn of its completion closes its socket") {
-  Fixture now;
+  ConnectingLoop now;
   const OwnedFd listener = tcp_listener();
   const SocketAddress address = must(local_address(listener.get()));
   const int descriptors = open_descriptors();
@@ -173,7 +173,7 @@ TEST_CASE("a connect that is cancelled in the turn of its completion closes its 
 }
 
 TEST_CASE("a connect that is never awaited closes its socket") {
-  Fixture now;
+  ConnectingLoop now;
   const OwnedFd listener = tcp_listener();
   const int descriptors = open_descriptors();
   {
@@ -186,7 +186,7 @@ TEST_CASE("a connect that is never awaited closes its socket") {
 }
 
 TEST_CASE("a connect whose awaiting frame is destroyed closes its socket soon") {
-  Fixture now;
+  ConnectingLoop now;
   FullListener full;
   const int descriptors = open_descriptors();
   auto task =

@@ -13,37 +13,18 @@
 #include <utility>
 #include <vector>
 
+#include <support/tasks.hpp>
+
 using pelton::Cancelled;
 using pelton::describe;
 using pelton::errno_code;
 using pelton::errno_result;
 using pelton::Failure;
 using pelton::throw_os_error;
+using pelton::test::is_a;
+using pelton::test::thrown_by;
 
 namespace {
-
-/// The exception that `action` throws. Fails the test if it throws none.
-template <class Action>
-std::exception_ptr thrown_by(Action action) {
-  try {
-    action();
-  } catch (...) {
-    return std::current_exception();
-  }
-  FAIL("nothing was thrown");
-  return nullptr;
-}
-
-template <class Exception>
-bool is_a(const std::exception_ptr& exception) {
-  try {
-    std::rethrow_exception(exception);
-  } catch (const Exception&) {
-    return true;
-  } catch (...) {
-    return false;
-  }
-}
 
 std::string system_text(int errno_value) { return std::system_category().message(errno_value); }
 

@@ -16,14 +16,15 @@
 
 #include <pelton/engine/loop.hpp>
 
+#include <support/loops.hpp>
+
 using pelton::Executor;
 using pelton::Future;
 using pelton::Loop;
 using pelton::Task;
+using pelton::test::small;
 
 namespace {
-
-pelton::LoopOptions small() { return {.sq_entries = 16, .cq_entries = 64, .buffer_count = 4}; }
 
 template <class T>
 Task<T> wait_for(Future<T> future) {

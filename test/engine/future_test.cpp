@@ -10,6 +10,7 @@
 #include <string>
 
 #include <pelton/engine/runner.hpp>
+#include <support/loops.hpp>
 #include <support/tasks.hpp>
 
 using namespace std::chrono_literals;
@@ -17,11 +18,6 @@ using namespace pelton;
 using namespace pelton::test;
 
 namespace {
-
-template <class Body>
-void in_loop(Body body) {
-  run(body());
-}
 
 Task<std::string> wait(Future<std::string> future) { co_return co_await future; }
 

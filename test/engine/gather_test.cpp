@@ -13,6 +13,7 @@
 #include <pelton/engine/runner.hpp>
 #include <pelton/engine/sync.hpp>
 #include <pelton/engine/timeout.hpp>
+#include <support/loops.hpp>
 #include <support/tasks.hpp>
 
 using namespace std::chrono_literals;
@@ -21,23 +22,13 @@ using namespace pelton::test;
 
 namespace {
 
-template <class Body>
-void in_loop(Body body) {
-  run(body());
-}
-
-template <class T>
-Task<T> after(int count, T value) {
-  co_await turns(count);
-  co_return value;
-}
 Task<> wait(Event& event) { co_await event.wait(); }
-Task<int> fail_after(int count, std::string text) {
+Task<int> give_up_after(int count, std::string text) {
   co_await turns(count);
   throw ValueError(text);
 }
 /// Notes whether it came to its end or was cancelled.
-Task<int> note(std::string& log, Duration delay) {
+Task<int> sleep_and_note(std::string& log, Duration delay) {
   try {
     co_await sleep(delay);
   } catch (const Cancelled&) {
@@ -134,8 +125,8 @@ TEST_CASE("the first failure leaves gather at once while the others go on") {
     const Reports reports(Loop::running());
     std::string log;
     const auto body = [&]() -> Task<> {
-      static_cast<void>(co_await gather(note(log, 10ms), fail_after(1, "first"),
-                                        fail_after(3, "second, which nobody hears of")));
+      static_cast<void>(co_await gather(sleep_and_note(log, 10ms), give_up_after(1, "first"),
+                                        give_up_after(3, "second, which nobody hears of")));
     };
     const auto error = co_await raised_by(body());
     CHECK(is_a<ValueError>(error));
@@ -150,8 +141,8 @@ TEST_CASE("the first failure leaves gather at once while the others go on") {
 TEST_CASE("a child that is cancelled raises Cancelled in gather and spares its siblings") {
   in_loop([]() -> Task<> {
     std::string log;
-    const auto child = Loop::running().create_task(note(log, 1h));
-    const auto sibling = Loop::running().create_task(note(log, 10ms));
+    const auto child = Loop::running().create_task(sleep_and_note(log, 1h));
+    const auto sibling = Loop::running().create_task(sleep_and_note(log, 10ms));
     Loop::running().call_later(1ms, [child] { child.cancel(); });
     const auto body = [&]() -> Task<> { static_cast<void>(co_await gather(child, sibling)); };
     CHECK(is_a<Cancelled>(co_await raised_by(body())));
@@ -165,7 +156,8 @@ TEST_CASE("cancelling a task that gathers cancels every child") {
   in_loop([]() -> Task<> {
     std::string log;
     const auto body = [&]() -> Task<> {
-      static_cast<void>(co_await gather(note(log, 1h), note(log, 1h), note(log, 1h)));
+      static_cast<void>(co_await gather(sleep_and_note(log, 1h), sleep_and_note(log, 1h),
+                                        sleep_and_note(log, 1h)));
     };
     const auto task = Loop::running().create_task(body());
     co_await turns(3);
@@ -201,7 +193,7 @@ TEST_CASE("gather goes on where its children swallow the cancel") {
 TEST_CASE("a gathering that is dropped leaves its children running") {
   in_loop([]() -> Task<> {
     std::string log;
-    { const auto dropped = gather(note(log, 5ms)); }
+    { const auto dropped = gather(sleep_and_note(log, 5ms)); }
     co_await sleep(15ms);
     CHECK(log == "e");
   });
@@ -211,7 +203,7 @@ TEST_CASE("a failure of a gathering that nobody awaits is reported") {
   in_loop([]() -> Task<> {
     const Reports reports(Loop::running());
     {
-      const auto dropped = gather(fail_after(0, "unheard"));
+      const auto dropped = gather(give_up_after(0, "unheard"));
       co_await turns(4);
     }
     REQUIRE(reports.messages().size() == 1);
@@ -234,10 +226,10 @@ TEST_CASE("a hundred thousand children are gathered") {
 TEST_CASE("gather_settled waits for all and gives failures as values") {
   in_loop([]() -> Task<> {
     std::string log;
-    const auto cancelled = Loop::running().create_task(note(log, 1h));
+    const auto cancelled = Loop::running().create_task(sleep_and_note(log, 1h));
     Loop::running().call_soon([cancelled] { cancelled.cancel(); });
     const auto [good, bad, gone, nothing] =
-        co_await gather_settled(after(4, 7), fail_after(1, "bad"), cancelled, turns(2));
+        co_await gather_settled(after(4, 7), give_up_after(1, "bad"), cancelled, turns(2));
     CHECK(good.value() == 7);
     REQUIRE_FALSE(bad.has_value());
     CHECK(bad.error().message() == "bad");
@@ -250,9 +242,9 @@ TEST_CASE("gather_settled waits for all and gives failures as values") {
 TEST_CASE("gather_settled of a vector keeps the order") {
   in_loop([]() -> Task<> {
     std::vector<Task<int>> children;
-    children.push_back(fail_after(3, "slow"));
+    children.push_back(give_up_after(3, "slow"));
     children.push_back(after(1, 2));
-    children.push_back(fail_after(0, "fast"));
+    children.push_back(give_up_after(0, "fast"));
     const auto results = co_await gather_settled(std::move(children));
     REQUIRE(results.size() == 3);
     CHECK(results[0].error().message() == "slow");
@@ -265,7 +257,7 @@ TEST_CASE("a cancelled gather_settled raises Cancelled after its children ended"
   in_loop([]() -> Task<> {
     std::string log;
     const auto body = [&]() -> Task<> {
-      static_cast<void>(co_await gather_settled(note(log, 1h), note(log, 1h)));
+      static_cast<void>(co_await gather_settled(sleep_and_note(log, 1h), sleep_and_note(log, 1h)));
     };
     const auto task = Loop::running().create_task(body());
     co_await turns(3);
@@ -280,7 +272,8 @@ TEST_CASE("a timeout of a gather cancels its children") {
   in_loop([]() -> Task<> {
     std::string log;
     const auto body = [&]() -> Task<> {
-      static_cast<void>(co_await wait_for(gather(note(log, 1h), note(log, 1h)), 5ms));
+      static_cast<void>(
+          co_await wait_for(gather(sleep_and_note(log, 1h), sleep_and_note(log, 1h)), 5ms));
     };
     CHECK(is_a<TimeoutError>(co_await raised_by(body())));
     CHECK(log == "cc");
@@ -291,7 +284,7 @@ TEST_CASE("a task parked in gather and its children are destroyed with the loop"
   Loop loop;
   std::string log;
   const auto body = [&]() -> Task<> {
-    static_cast<void>(co_await gather(note(log, 1h), note(log, 1h)));
+    static_cast<void>(co_await gather(sleep_and_note(log, 1h), sleep_and_note(log, 1h)));
   };
   loop.create_task(body());
   loop.run_until_complete(turns(3));

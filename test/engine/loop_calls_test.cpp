@@ -12,6 +12,7 @@
 
 #include <pelton/engine/loop.hpp>
 #include <support/log_capture.hpp>
+#include <support/loops.hpp>
 
 using pelton::CallHandle;
 using pelton::Duration;
@@ -19,6 +20,8 @@ using pelton::ExceptionContext;
 using pelton::Loop;
 using pelton::TimePoint;
 using pelton::test::LogCapture;
+using pelton::test::run_once;
+using pelton::test::small;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
@@ -26,13 +29,7 @@ namespace {
 
 using Order = std::vector<int>;
 
-pelton::LoopOptions small() { return {.sq_entries = 16, .cq_entries = 64, .buffer_count = 4}; }
-
 /// Runs one turn that does not wait.
-void run_once(Loop& loop) {
-  loop.stop();
-  loop.run_forever();
-}
 
 /// Runs `turns` turns that do not wait.
 void run_turns(Loop& loop, int turns) {

@@ -15,11 +15,13 @@
 
 #include <pelton/engine/loop.hpp>
 #include <support/child.hpp>
+#include <support/loops.hpp>
 #include <support/pipe_read.hpp>
 
 using pelton::Loop;
 using pelton::Op;
 using pelton::test::PipeRead;
+using pelton::test::run_once;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
@@ -48,11 +50,6 @@ bool run_until_idle(Loop& loop) {
   loop.call_soon(look);
   loop.run_forever();
   return loop.operations_in_flight() <= 1;
-}
-
-void run_once(Loop& loop) {
-  loop.stop();
-  loop.run_forever();
 }
 
 int completed_once(const Reads& reads, int result) {

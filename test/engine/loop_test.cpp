@@ -14,6 +14,7 @@
 
 #include <support/child.hpp>
 #include <support/log_capture.hpp>
+#include <support/loops.hpp>
 #include <support/message_of.hpp>
 #include <support/pipe_read.hpp>
 
@@ -25,21 +26,20 @@ using pelton::sleep;
 using pelton::Task;
 using pelton::test::message_of;
 using pelton::test::PipeRead;
+using pelton::test::small;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 namespace {
-
-pelton::LoopOptions small() { return {.sq_entries = 16, .cq_entries = 64, .buffer_count = 4}; }
 
 template <class Action>
 std::string refusal(Action action) {
   return message_of<RuntimeError>(action);
 }
 
-Task<int> answer() { co_return 42; }
+Task<int> give_42() { co_return 42; }
 Task<> wait_for_ever() { co_await sleep(pelton::Duration::max()); }
-Task<> fail(std::string text) {
+Task<> fail_with(std::string text) {
   co_await sleep(pelton::Duration::zero());
   throw pelton::ValueError(text);
 }
@@ -63,19 +63,19 @@ struct Witness {
 
 TEST_CASE("a coroutine's result is what run_until_complete returns") {
   Loop loop(small());
-  CHECK(loop.run_until_complete(answer()) == 42);
-  const auto task = loop.create_task(answer());
+  CHECK(loop.run_until_complete(give_42()) == 42);
+  const auto task = loop.create_task(give_42());
   CHECK(loop.run_until_complete(task) == 42);
   CHECK(loop.run_until_complete(task) == 42);  // done already
 }
 
 TEST_CASE("a coroutine's exception passes through run_until_complete") {
   Loop loop(small());
-  CHECK(message_of<pelton::ValueError>([&] { loop.run_until_complete(fail("oh")); }) == "oh");
+  CHECK(message_of<pelton::ValueError>([&] { loop.run_until_complete(fail_with("oh")); }) == "oh");
   const auto task = loop.create_task(wait_for_ever());
   loop.call_soon([task] { task.cancel(); });
   CHECK_THROWS_AS(loop.run_until_complete(task), Cancelled);
-  CHECK(loop.run_until_complete(answer()) == 42);  // the loop is as good as new
+  CHECK(loop.run_until_complete(give_42()) == 42);  // the loop is as good as new
 }
 
 TEST_CASE("a result that cannot be copied is moved out") {
@@ -189,7 +189,7 @@ TEST_CASE("a loop does not run inside another one, nor on another thread") {
   std::thread([&] { elsewhere = refusal([&] { inner.run_forever(); }); }).join();
   CHECK(elsewhere == "A loop runs on the thread that made it");
   CHECK(order.empty());
-  CHECK(inner.run_until_complete(answer()) == 42);
+  CHECK(inner.run_until_complete(give_42()) == 42);
 }
 
 TEST_CASE("loops on several threads run side by side") {
@@ -198,7 +198,7 @@ TEST_CASE("loops on several threads run side by side") {
   for (int& result : results) {
     threads.emplace_back([&result] {
       Loop loop(small());
-      result = loop.run_until_complete(answer());
+      result = loop.run_until_complete(give_42());
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -368,7 +368,7 @@ TEST_CASE("cancelling all tasks lets them clean up and does not wait for what th
 TEST_CASE("a loop can be made, used and closed many times on one thread") {
   for (int round = 0; round < 50; ++round) {
     Loop loop(small());
-    CHECK(loop.run_until_complete(answer()) == 42);
+    CHECK(loop.run_until_complete(give_42()) == 42);
   }
 }
 

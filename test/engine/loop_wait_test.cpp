@@ -9,11 +9,13 @@
 #include <thread>
 
 #include <pelton/engine/loop.hpp>
+#include <support/loops.hpp>
 #include <support/pipe_read.hpp>
 
 using pelton::BusyPoll;
 using pelton::Loop;
 using pelton::test::PipeRead;
+using pelton::test::run_for;
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
@@ -25,15 +27,10 @@ pelton::LoopOptions with(BusyPoll busy_poll) {
   return {.sq_entries = 16, .cq_entries = 64, .buffer_count = 4, .busy_poll = busy_poll};
 }
 
-nanoseconds cpu_time() {
+nanoseconds thread_cpu() {
   timespec now{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return seconds(now.tv_sec) + nanoseconds(now.tv_nsec);
-}
-
-void run_for(Loop& loop, milliseconds time) {
-  loop.call_later(time, [&] { loop.stop(); });
-  loop.run_forever();
 }
 
 /// Has `count` completions arrive one after the other, each asked for after the last has come.
@@ -57,9 +54,9 @@ TEST_CASE("an idle loop uses no CPU, whatever its busy polling") {
     CAPTURE(mode);
     Loop loop(with(BusyPoll::parse(mode)));
     exchange(loop, 100);  // was busy, and is idle now
-    const nanoseconds before = cpu_time();
+    const nanoseconds before = thread_cpu();
     run_for(loop, milliseconds(300));
-    CHECK(cpu_time() - before < milliseconds(60));
+    CHECK(thread_cpu() - before < milliseconds(60));
   }
 }
 

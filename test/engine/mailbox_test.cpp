@@ -12,15 +12,14 @@
 
 #include <pelton/engine/loop.hpp>
 
+#include <support/loops.hpp>
+
 using pelton::Loop;
 using pelton::Mailbox;
+using pelton::test::small;
 using std::chrono::milliseconds;
 
-namespace {
-
-pelton::LoopOptions small() { return {.sq_entries = 16, .cq_entries = 64, .buffer_count = 4}; }
-
-}  // namespace
+namespace {}  // namespace
 
 TEST_CASE("four threads post ten thousand callbacks each and every one runs in its order") {
   constexpr int threads_count = 4;

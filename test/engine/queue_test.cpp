@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <pelton/engine/runner.hpp>
+#include <support/loops.hpp>
 #include <support/tasks.hpp>
 
 using namespace std::chrono_literals;
@@ -18,11 +19,6 @@ using namespace pelton;
 using namespace pelton::test;
 
 namespace {
-
-template <class Body>
-void in_loop(Body body) {
-  run(body());
-}
 
 Task<> get_into(Queue<int>& queue, std::vector<int>& got) { got.push_back(co_await queue.get()); }
 Task<> put_all(Queue<int>& queue, std::vector<int> items) {

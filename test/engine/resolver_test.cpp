@@ -21,7 +21,7 @@ using pelton::SocketAddress;
 
 namespace {
 
-SocketAddress numeric(std::string_view host, std::uint16_t port) {
+SocketAddress address_of(std::string_view host, std::uint16_t port) {
   return SocketAddress::parse_numeric(host, port).value();
 }
 
@@ -34,14 +34,14 @@ std::unexpected<std::error_code> eai_result(int code) { return std::unexpected(e
 TEST_CASE("a numeric host and port resolve to themselves") {
   const auto v4 = resolve_blocking({"127.0.0.1", "80"});
   REQUIRE(v4.has_value());
-  CHECK(*v4 == std::vector{numeric("127.0.0.1", 80)});
+  CHECK(*v4 == std::vector{address_of("127.0.0.1", 80)});
   const auto v6 = resolve_blocking({"2001:db8::1", "65535"});
   REQUIRE(v6.has_value());
-  CHECK(*v6 == std::vector{numeric("2001:db8::1", 65535)});
+  CHECK(*v6 == std::vector{address_of("2001:db8::1", 65535)});
 }
 
 TEST_CASE("no service is port 0") {
-  CHECK(resolve_blocking({"127.0.0.1", ""}).value() == std::vector{numeric("127.0.0.1", 0)});
+  CHECK(resolve_blocking({"127.0.0.1", ""}).value() == std::vector{address_of("127.0.0.1", 0)});
   ResolveRequest request;
   request.flags = AI_PASSIVE;
   const auto addresses = resolve_blocking(request);
@@ -50,8 +50,8 @@ TEST_CASE("no service is port 0") {
 }
 
 TEST_CASE("the numeric path answers only what needs no resolver") {
-  CHECK(resolve_numeric({"127.0.0.1", "80"}) == numeric("127.0.0.1", 80));
-  CHECK(resolve_numeric({"fe80::1%3", "80"}) == numeric("fe80::1%3", 80));
+  CHECK(resolve_numeric({"127.0.0.1", "80"}) == address_of("127.0.0.1", 80));
+  CHECK(resolve_numeric({"fe80::1%3", "80"}) == address_of("fe80::1%3", 80));
   CHECK_FALSE(resolve_numeric({"localhost", "80"}).has_value());
   CHECK_FALSE(resolve_numeric({"127.0.0.1", "http"}).has_value());
   CHECK_FALSE(resolve_numeric({"127.0.0.1", "65536"}).has_value());
@@ -82,9 +82,9 @@ TEST_CASE("no host with AI_PASSIVE is every interface, each family once") {
   const auto addresses = resolve_blocking(request);
   REQUIRE(addresses.has_value());
   REQUIRE_FALSE(addresses->empty());
-  CHECK(std::count(addresses->begin(), addresses->end(), numeric("0.0.0.0", 8888)) == 1);
+  CHECK(std::count(addresses->begin(), addresses->end(), address_of("0.0.0.0", 8888)) == 1);
   for (const SocketAddress& address : *addresses) {
-    CHECK((address == numeric("0.0.0.0", 8888) || address == numeric("::", 8888)));
+    CHECK((address == address_of("0.0.0.0", 8888) || address == address_of("::", 8888)));
   }
 }
 
@@ -92,13 +92,13 @@ TEST_CASE("no host without AI_PASSIVE is the loopback") {
   ResolveRequest request;
   request.service_or_port = "8888";
   request.family = AF_INET;
-  CHECK(resolve_blocking(request).value() == std::vector{numeric("127.0.0.1", 8888)});
+  CHECK(resolve_blocking(request).value() == std::vector{address_of("127.0.0.1", 8888)});
 }
 
 TEST_CASE("addresses that differ in their socket type alone are one") {
   ResolveRequest request("127.0.0.1", "80");
   request.type = 0;  // getaddrinfo then lists the address for each type
-  CHECK(resolve_blocking(request).value() == std::vector{numeric("127.0.0.1", 80)});
+  CHECK(resolve_blocking(request).value() == std::vector{address_of("127.0.0.1", 80)});
 }
 
 TEST_CASE("localhost resolves to loopback addresses with the port, each once") {
@@ -115,7 +115,7 @@ TEST_CASE("localhost resolves to loopback addresses with the port, each once") {
 }
 
 TEST_CASE("shorthand IPv4 goes to the resolver, as in Python") {
-  CHECK(resolve_blocking({"127.1", "80"}).value() == std::vector{numeric("127.0.0.1", 80)});
+  CHECK(resolve_blocking({"127.1", "80"}).value() == std::vector{address_of("127.0.0.1", 80)});
 }
 
 TEST_CASE("a port that does not fit in 16 bits is EAI_SERVICE and is not cut") {

@@ -17,6 +17,7 @@
 
 using pelton::OwnedFd;
 using pelton::test::agree;
+using pelton::test::code;
 using pelton::test::NotSimulated;
 using pelton::test::Stage;
 using pelton::test::StreamEnds;
@@ -27,10 +28,6 @@ namespace sqe = pelton::sqe;
 namespace {
 
 constexpr std::size_t large = 1 << 20;
-
-std::string code(std::uint64_t user_data, int error) {
-  return std::to_string(user_data) + ":" + std::to_string(-error);
-}
 
 /// "file" for a descriptor, which is closed.
 std::string tell_descriptor(int res) {

@@ -17,6 +17,7 @@
 
 using pelton::OwnedFd;
 using pelton::test::agree;
+using pelton::test::code;
 using pelton::test::NotSimulated;
 using pelton::test::Stage;
 using pelton::test::StreamEnds;
@@ -26,10 +27,6 @@ using std::chrono::nanoseconds;
 namespace sqe = pelton::sqe;
 
 namespace {
-
-std::string code(std::uint64_t user_data, int error) {
-  return std::to_string(user_data) + ":" + std::to_string(-error);
-}
 
 void nop(Stage& stage, std::uint64_t user_data) { stage.sqe(user_data).opcode = IORING_OP_NOP; }
 

@@ -12,26 +12,22 @@
 #include <vector>
 
 #include <pelton/engine/loop.hpp>
+#include <support/loops.hpp>
 #include <support/message_of.hpp>
 
 using pelton::Loop;
 using pelton::test::message_of;
+using pelton::test::run_for;
+using pelton::test::small;
 using std::chrono::milliseconds;
 
 namespace {
 
 using Order = std::vector<int>;
 
-pelton::LoopOptions small() { return {.sq_entries = 16, .cq_entries = 64, .buffer_count = 4}; }
-
 bool is_default(int number) {
   struct sigaction action {};
   return sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_DFL;
-}
-
-void run_for(Loop& loop, milliseconds time) {
-  loop.call_later(time, [&] { loop.stop(); });
-  loop.run_forever();
 }
 
 }  // namespace

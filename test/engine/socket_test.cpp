@@ -16,6 +16,7 @@
 #include <ostream>
 #include <string>
 #include <string_view>
+#include <support/log_capture.hpp>
 #include <utility>
 
 using namespace std::chrono_literals;
@@ -23,6 +24,7 @@ using namespace std::string_literals;
 using pelton::errno_result;
 using pelton::OwnedFd;
 using pelton::SocketAddress;
+using pelton::test::LogCapture;
 
 namespace {
 
@@ -40,18 +42,6 @@ class TemporaryDirectory {
 
  private:
   std::string path_ = "/tmp/pelton-socket-XXXXXX";
-};
-
-/// Collects the lines that are logged while it lives.
-class LogCapture {
- public:
-  LogCapture() {
-    pelton::set_log_sink([this](pelton::LogLevel, std::string_view text) { lines += text; });
-  }
-  LogCapture(const LogCapture&) = delete;
-  LogCapture& operator=(const LogCapture&) = delete;
-  ~LogCapture() { pelton::set_log_sink({}); }
-  std::string lines;
 };
 
 OwnedFd opened(int family, int type = SOCK_STREAM) {
@@ -419,7 +409,7 @@ TEST_CASE("bind_unix in a directory that is not there is ENOENT and logs nothing
   const OwnedFd fd = opened(AF_UNIX);
   const auto bound = pelton::bind_unix(fd.get(), unix_at("/no-such-directory/socket"));
   CHECK(bound == errno_result(ENOENT));
-  CHECK(log.lines.empty());
+  CHECK(log.lines().empty());
 }
 
 TEST_CASE("bind_unix logs a path that it cannot examine and keeps bind's errno") {
@@ -430,7 +420,8 @@ TEST_CASE("bind_unix logs a path that it cannot examine and keeps bind's errno")
   const OwnedFd fd = opened(AF_UNIX);
   const std::string path = directory / "file/socket";
   CHECK(pelton::bind_unix(fd.get(), unix_at(path)) == errno_result(ENOTDIR));
-  CHECK(log.lines == "Unable to check or remove stale UNIX socket '" + path + "': Not a directory");
+  CHECK(log.lines() ==
+        std::vector{"Unable to check or remove stale UNIX socket '" + path + "': Not a directory"});
 }
 
 TEST_CASE("bind_unix binds abstract names as they are and keeps EADDRINUSE") {

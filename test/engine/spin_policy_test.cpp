@@ -19,12 +19,12 @@ constexpr auto far = milliseconds(2);
 constexpr auto trial = SpinPolicy::trial_spins;
 constexpr int first_patience = SpinPolicy::patience_min;
 
-Duration cpu_used;
+Duration cpu_of_waits;
 
 /// A policy and the loop that it believes in. A wait of either kind has its own price.
 struct Waits {
   explicit Waits(const char* mode = "auto")
-      : policy(BusyPoll::parse(mode), []() noexcept { return cpu_used; }) {}
+      : policy(BusyPoll::parse(mode), []() noexcept { return cpu_of_waits; }) {}
 
   /// One spin, and what came before the next.
   void spin(bool hit = true) {
@@ -59,7 +59,7 @@ struct Waits {
   void pass(Duration cpu) {
     stats.turns += turns;
     stats.completions += completions;
-    cpu_used += cpu;
+    cpu_of_waits += cpu;
   }
 };
 
@@ -199,7 +199,7 @@ TEST_CASE("long sleeps interrupt a trial and do not begin it anew") {
     crowd.spin();
     if (++spins % 8 != 0) continue;
     crowd.sleep(far);
-    cpu_used += milliseconds(1);  // of an interruption, which is not the trial's
+    cpu_of_waits += milliseconds(1);  // of an interruption, which is not the trial's
     crowd.stats.completions += 1000;
     crowd.sleep(near);
   }

@@ -10,6 +10,7 @@
 #include <string>
 
 #include <pelton/engine/runner.hpp>
+#include <support/loops.hpp>
 #include <support/tasks.hpp>
 
 using namespace std::chrono_literals;
@@ -39,11 +40,6 @@ Task<> lock_and_keep(Lock& lock, std::string& log, char name) {
 Task<> acquire_and_note(Semaphore& semaphore, std::string& log, char name) {
   co_await semaphore.acquire();
   log += name;
-}
-
-template <class Body>
-void in_loop(Body body) {
-  run(body());
 }
 
 }  // namespace

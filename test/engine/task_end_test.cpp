@@ -18,9 +18,7 @@ using namespace pelton::test;
 
 namespace {
 
-Task<> forever() { co_await sleep(1h); }
 Task<> sleep_task(Duration delay) { co_await sleep(delay); }
-Task<> await_task(TaskHandle<> task) { co_await task; }
 /// Notes 'd' in `log` when its frame dies.
 Task<> refer_to(std::string& log) {
   struct Death {

@@ -14,6 +14,7 @@
 #include <pelton/engine/runner.hpp>
 #include <pelton/engine/sync.hpp>
 #include <pelton/engine/timeout.hpp>
+#include <support/loops.hpp>
 #include <support/tasks.hpp>
 
 using namespace std::chrono_literals;
@@ -22,15 +23,6 @@ using namespace pelton::test;
 
 namespace {
 
-template <class Body>
-void in_loop(Body body) {
-  run(body());
-}
-
-Task<int> after(int count, int value) {
-  co_await turns(count);
-  co_return value;
-}
 Task<> fail_after(int count, std::string text) {
   co_await turns(count);
   throw ValueError(text);
@@ -56,7 +48,6 @@ Task<> note_death(std::string& log, char name = 'd') {
   const Death death(log, name);
   co_await sleep(1h);
 }
-TaskCore& me() { return *TaskCore::current(); }
 
 /// The texts of a group's exceptions, in their order. Fails the test for anything else.
 std::string texts_of(const std::exception_ptr& error) {

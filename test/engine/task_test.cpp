@@ -12,6 +12,7 @@
 
 #include <pelton/engine/runner.hpp>
 #include <pelton/engine/sync.hpp>
+#include <support/loops.hpp>
 #include <support/tasks.hpp>
 
 using namespace std::chrono_literals;
@@ -20,23 +21,16 @@ using namespace pelton::test;
 
 namespace {
 
-template <class Body>
-void in_loop(Body body) {
-  run(body());
-}
-
 struct Pair {  // an aggregate, which GCC 12 treats badly in co_await expressions
   std::string first;
   std::string second;
 };
 
 Task<int> ready(int value) { co_return value; }
-Task<> forever() { co_await sleep(1h); }
 Task<> fail(std::string text) {
   co_await turns(1);
   throw ValueError(text);
 }
-Task<> await_task(TaskHandle<> task) { co_await task; }
 
 }  // namespace
 

@@ -11,6 +11,7 @@
 
 #include <pelton/engine/queue.hpp>
 #include <pelton/engine/runner.hpp>
+#include <support/loops.hpp>
 #include <support/tasks.hpp>
 
 using namespace std::chrono_literals;
@@ -18,11 +19,6 @@ using namespace pelton;
 using namespace pelton::test;
 
 namespace {
-
-template <class Body>
-void in_loop(Body body) {
-  run(body());
-}
 
 Task<int> slow(int value, Duration delay = 1h) {
   co_await sleep(delay);
@@ -35,8 +31,6 @@ Task<int> swallow(int value) {
   }
   co_return value;
 }
-Task<> forever() { co_await sleep(1h); }
-TaskCore& me() { return *TaskCore::current(); }
 
 }  // namespace
 

@@ -28,8 +28,8 @@ using std::chrono::milliseconds;
 
 namespace {
 
-constexpr int impossible_here = 77;
-constexpr pelton::Engine uring{pelton::Engine::Kind::uring};
+constexpr int skipped_here = 77;
+constexpr pelton::Engine by_name{pelton::Engine::Kind::uring};
 
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
@@ -48,7 +48,7 @@ int errno_of_ring(const pelton::RingOptions& options) {
 
 /// True if the child could not be made into a user without privileges.
 bool skipped(const ChildEnd& end) {
-  if (end.exit_status != impossible_here) return false;
+  if (end.exit_status != skipped_here) return false;
   MESSAGE("skipped: needs root, to become somebody else");
   return true;
 }
@@ -123,7 +123,7 @@ TEST_CASE("a ring that may not be entered any more ends its loop soon, with the 
   const ChildEnd end = run_in_child([] {
     const auto begin = std::chrono::steady_clock::now();
     try {
-      pelton::Loop loop({.engine = uring});
+      pelton::Loop loop({.engine = by_name});
       loop.call_soon([] { refuse_io_uring(EPERM, __NR_io_uring_enter); });
       loop.run_forever();
       return 1;
@@ -143,7 +143,7 @@ TEST_CASE("a loop under a seccomp filter is refused alike and leaves no descript
     const int before = dup(0);
     close(before);
     try {
-      const pelton::Loop loop({.engine = uring});
+      const pelton::Loop loop({.engine = by_name});
       return 1;
     } catch (const RingUnavailable& error) {
       std::puts(error.what());
@@ -158,7 +158,7 @@ TEST_CASE("a loop under a seccomp filter is refused alike and leaves no descript
 
 TEST_CASE("a user who may lock no memory gets ENOMEM and is told how to raise the limit") {
   const ChildEnd end = run_in_child([] {
-    if (!become_nobody(0)) return impossible_here;
+    if (!become_nobody(0)) return skipped_here;
     return errno_of_ring({.memory_patience = milliseconds(20)});
   });
   if (skipped(end)) return;
@@ -170,7 +170,7 @@ TEST_CASE("a user who may lock no memory gets ENOMEM and is told how to raise th
 
 TEST_CASE("with little locked memory the ring is shrunk and works and says so") {
   const ChildEnd end = run_in_child([] {
-    if (!become_nobody(64 * 1024)) return impossible_here;
+    if (!become_nobody(64 * 1024)) return skipped_here;
     const auto ring = make_uring_ring({.memory_patience = milliseconds(20)});
     for (const std::string& reason : ring->info().turned_down) std::puts(reason.c_str());
     std::printf("sq_entries=%u cq_entries=%u\n", ring->info().sq_entries, ring->info().cq_entries);
@@ -193,7 +193,7 @@ TEST_CASE("what the kernel can do does not depend on the memory that a user may 
   for (const unsigned kib : {32U, 48U, 64U, 128U, 1024U}) {
     CAPTURE(kib);
     const ChildEnd as_nobody = run_in_child([&] {
-      if (!become_nobody(std::size_t{kib} * 1024)) return impossible_here;
+      if (!become_nobody(std::size_t{kib} * 1024)) return skipped_here;
       return verdict();
     });
     if (skipped(as_nobody)) return;
@@ -205,7 +205,7 @@ TEST_CASE("what the kernel can do does not depend on the memory that a user may 
 TEST_CASE("a feature that there was no memory to probe is told as such") {
   const ChildEnd end = run_in_child([] {
     const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    if (!become_nobody(2 * page)) return impossible_here;
+    if (!become_nobody(2 * page)) return skipped_here;
     const auto ring = make_uring_ring({.sq_entries = 8, .cq_entries = 16});
     for (const std::string& reason : ring->info().turned_down) std::puts(reason.c_str());
     // Where another test has probed already, its verdict holds.
@@ -219,7 +219,7 @@ TEST_CASE("a feature that there was no memory to probe is told as such") {
 
 TEST_CASE("a size that can never fit the limit is shrunk without patience") {
   const ChildEnd end = run_in_child([] {
-    if (!become_nobody(64 * 1024)) return impossible_here;
+    if (!become_nobody(64 * 1024)) return skipped_here;
     const auto begin = std::chrono::steady_clock::now();
     const auto ring = make_uring_ring({.memory_patience = std::chrono::seconds(20)});
     return std::chrono::steady_clock::now() - begin < std::chrono::seconds(10) ? 0 : 1;
@@ -231,7 +231,7 @@ TEST_CASE("a size that can never fit the limit is shrunk without patience") {
 
 TEST_CASE("the charge of rings that are gone is waited for") {
   const ChildEnd end = run_in_child([] {
-    if (!become_nobody(64 * 1024)) return impossible_here;
+    if (!become_nobody(64 * 1024)) return skipped_here;
     for (int round = 0; round < 20; ++round) {
       const auto ring = make_uring_ring({.sq_entries = 128, .cq_entries = 1024});
       if (ring->info().sq_entries != 128 || !works(*ring)) return 1;
@@ -245,8 +245,8 @@ TEST_CASE("the charge of rings that are gone is waited for") {
 
 TEST_CASE("a whole loop runs in 64 KiB of locked memory") {
   const ChildEnd end = run_in_child([] {
-    if (!become_nobody(64 * 1024)) return impossible_here;
-    pelton::Loop loop({.engine = uring});
+    if (!become_nobody(64 * 1024)) return skipped_here;
+    pelton::Loop loop({.engine = by_name});
     int ran = 0;
     loop.call_soon([&] { ++ran; });
     loop.call_later(milliseconds(1), [&] { loop.stop(); });
@@ -260,13 +260,13 @@ TEST_CASE("a whole loop runs in 64 KiB of locked memory") {
 
 TEST_CASE("receive buffers that cannot be registered are told as such") {
   const ChildEnd end = run_in_child([] {
-    if (!become_nobody(64 * 1024)) return impossible_here;
+    if (!become_nobody(64 * 1024)) return skipped_here;
     try {
       const pelton::Loop loop({.sq_entries = 8,
                                .cq_entries = 16,
                                .buffer_count = 32768,
                                .buffer_bytes = 64,
-                               .engine = uring});
+                               .engine = by_name});
       return 1;
     } catch (const RingUnavailable& error) {
       std::puts(error.what());

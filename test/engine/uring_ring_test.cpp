@@ -48,8 +48,8 @@ constexpr std::uint16_t group_id = 1;
 
 std::unique_ptr<Ring> small_ring() { return make_uring_ring({.sq_entries = 8, .cq_entries = 64}); }
 
-struct Pair {
-  Pair() {
+struct SocketPair {
+  SocketPair() {
     auto made = pelton::socket_pair();
     REQUIRE(made);
     ours = std::move(made->first);
@@ -160,7 +160,7 @@ TEST_CASE("a wait for a batch ends with the batch, or after its bound with one c
     CHECK(ring->ready() == 1);
   }
   SUBCASE("nothing comes for a while, and there is no time limit") {
-    const Pair pair;
+    const SocketPair pair;
     io_uring_sqe& sqe = next_sqe(*ring, 1);
     pelton::sqe::poll(sqe, pair.ours.get(), POLLIN);
     std::thread writer([&] {
@@ -214,7 +214,7 @@ TEST_CASE("spinning notices work that enter will find and gives up at its deadli
   CHECK_FALSE(ring->spin_until(begin + milliseconds(5)));
   CHECK(steady_clock::now() - begin >= milliseconds(5));
 
-  const Pair pair;
+  const SocketPair pair;
   char byte = 0;
   sqe::read(next_sqe(*ring, 3), pair.ours.get(), &byte, 1);
   CHECK(collect_now(*ring).empty());
@@ -254,7 +254,7 @@ TEST_CASE("a completion queue that overflows loses nothing and says so") {
 TEST_CASE("a multishot receive fills buffer after buffer and ends with EOF without a buffer") {
   const auto ring = small_ring();
   const auto group = make_group(*ring, 8, 64);
-  Pair pair;
+  SocketPair pair;
   sqe::recv_multishot(next_sqe(*ring, 7), pair.ours.get(), group_id, 0, 0);
   CHECK(collect_now(*ring).empty());
   for (const std::string_view text : {"one", "two", "three"}) {
@@ -277,7 +277,7 @@ TEST_CASE("a multishot receive fills buffer after buffer and ends with EOF witho
 TEST_CASE("a receive armed on an empty buffer group fails at once although no data is there") {
   const auto ring = small_ring();
   const auto group = make_group(*ring, 1, 64);
-  const Pair pair;
+  const SocketPair pair;
   sqe::recv_multishot(next_sqe(*ring, 1), pair.ours.get(), group_id, 0, 0);
   pair.send("takes the buffer");
   const Completions first = collect(*ring, 1);
@@ -291,7 +291,7 @@ TEST_CASE("a receive armed on an empty buffer group fails at once although no da
     CHECK(ended[0].res == -ENOBUFS);
     CHECK_FALSE(ended[0].more());
   }
-  const Pair silent;
+  const SocketPair silent;
   sqe::recv_multishot(next_sqe(*ring, 2), silent.ours.get(), group_id, 0, 0);
   const Completions failed = collect(*ring, 1);
   REQUIRE(failed.size() == 1);
@@ -304,7 +304,7 @@ TEST_CASE("a receive armed on an empty buffer group fails at once although no da
 TEST_CASE("data completions precede the ENOBUFS that ends a receive and the rest stays queued") {
   const auto ring = small_ring();
   const auto group = make_group(*ring, 2, 64);
-  const Pair pair;
+  const SocketPair pair;
   const std::string text = std::string(100, 'a') + std::string(200, 'b');
   pair.send(text);
   sqe::recv_multishot(next_sqe(*ring, 1), pair.ours.get(), group_id, 0, 0);
@@ -332,7 +332,7 @@ TEST_CASE("data completions precede the ENOBUFS that ends a receive and the rest
 TEST_CASE("cancelling a receive keeps the data that came before and ends it once") {
   const auto ring = small_ring();
   const auto group = make_group(*ring, 8, 64);
-  const Pair pair;
+  const SocketPair pair;
   sqe::recv_multishot(next_sqe(*ring, 1), pair.ours.get(), group_id, 0, 0);
   CHECK(collect_now(*ring).empty());
   pair.send("not lost");
@@ -360,7 +360,7 @@ TEST_CASE("cancelling a receive keeps the data that came before and ends it once
 TEST_CASE("closing a descriptor does not end the receive that is armed on it") {
   const auto ring = small_ring();
   const auto group = make_group(*ring, 8, 64);
-  Pair pair;
+  SocketPair pair;
   sqe::recv_multishot(next_sqe(*ring, 1), pair.ours.get(), group_id, 0, 0);
   CHECK(collect_now(*ring).empty());
   pair.ours.reset();
@@ -417,7 +417,7 @@ TEST_CASE("a multishot accept that meets a full completion queue ends with a val
 TEST_CASE("the verdict on capped receives is what a capped receive shows") {
   const auto ring = small_ring();
   const auto group = make_group(*ring, 8, 64);
-  const Pair pair;
+  const SocketPair pair;
   const std::string sent(40, 'x');
   pair.send(sent);
   sqe::recv_multishot(next_sqe(*ring, 1), pair.ours.get(), group_id, 16, 32);
@@ -455,7 +455,7 @@ TEST_CASE("a restricted ring takes what pelton asks for, and nothing else") {
   const auto ring = make_uring_ring({.sq_entries = 8, .cq_entries = 64, .restricted = true});
   CHECK(ring->info().restricted);
   const auto group = make_group(*ring, 8, 64);
-  const Pair pair;
+  const SocketPair pair;
   sqe::recv_multishot(next_sqe(*ring, 1), pair.ours.get(), group_id, 0, 0);
   CHECK(pelton::test::collect_now(*ring).empty());
   pair.send("allowed");

@@ -10,6 +10,7 @@
 #include <string>
 
 #include <pelton/engine/runner.hpp>
+#include <support/loops.hpp>
 #include <support/tasks.hpp>
 
 using namespace std::chrono_literals;
@@ -17,11 +18,6 @@ using namespace pelton;
 using namespace pelton::test;
 
 namespace {
-
-template <class Body>
-void in_loop(Body body) {
-  run(body());
-}
 
 /// Waits in a list until `needed` was brought to zero, one by each wake-up.
 class Countdown final : public Waiter {

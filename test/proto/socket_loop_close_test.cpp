@@ -15,7 +15,7 @@ namespace {
 using namespace pelton;
 using namespace pelton::test;
 
-Bytes bytes_of(std::size_t size) { return Bytes::adopt(pattern(0, size)); }
+Bytes pattern_bytes(std::size_t size) { return Bytes::adopt(pattern(0, size)); }
 
 using Act = std::function<void(Loop&, Connection&)>;
 
@@ -36,13 +36,13 @@ void reach_held_data(Loop& loop, Connection& one) {
 
 void reach_send_in_flight(Loop& loop, Connection& one) {
   one.open(loop, small_unix_sockets());
-  one.transport->write(bytes_of(300'000));
+  one.transport->write(pattern_bytes(300'000));
   run_turns(loop, 3);
 }
 
 void reach_message_in_flight(Loop& loop, Connection& one) {
   one.open(loop, small_unix_sockets());
-  for (int index = 0; index < 100; ++index) one.transport->write(bytes_of(5'000));
+  for (int index = 0; index < 100; ++index) one.transport->write(pattern_bytes(5'000));
   run_turns(loop, 3);
 }
 
@@ -72,7 +72,7 @@ const std::map<std::string, Act>& states() {
   const auto close = [](Connection& one) { one.transport->close(); };
   const auto pause = [](Connection& one) { one.transport->pause_reading(); };
   const auto resume = [](Connection& one) { one.transport->resume_reading(); };
-  const auto write = [](Connection& one) { one.transport->write(bytes_of(10)); };
+  const auto write = [](Connection& one) { one.transport->write(pattern_bytes(10)); };
   const auto send = [](Connection& one) { write_available(one.peer, "unheard"); };
   const auto reset = [](Connection& one) { reset_connection(one.peer); };
   static const std::map<std::string, Act> all{
@@ -101,8 +101,8 @@ void use_after_the_end(Transport& transport) {
   CHECK(transport.is_closing());
   CHECK_FALSE(transport.is_reading());
   for (int index = 0; index < 6; ++index) {
-    transport.write(bytes_of(100'000));
-    transport.write_copy(bytes_of(100).span());
+    transport.write(pattern_bytes(100'000));
+    transport.write_copy(pattern_bytes(100).span());
   }
   CHECK(log.has("socket.send() raised exception."));
   transport.set_write_buffer_limits(0, 0);
@@ -215,7 +215,7 @@ TEST_CASE("transports whose protocols hold each other end with their loop") {
   right.transport = SocketTransport::open(loop, std::move(sockets.second), right.protocol);
   left.protocol->on_data = [other = right.transport](const Bytes& data) { other->write(data); };
   right.protocol->on_data = [other = left.transport](const Bytes& data) { other->write(data); };
-  left.transport->write(bytes_of(1'000));  // goes round for ever
+  left.transport->write(pattern_bytes(1'000));  // goes round for ever
   CHECK(run_until(loop, [&] { return right.protocol->received > 50'000; }));
   left = Connection();
   right = Connection();

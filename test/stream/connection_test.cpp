@@ -28,18 +28,6 @@ struct ClosedPort {
   std::uint16_t port = 0;
 };
 
-bool has_ipv6() {
-  const auto socket = open_socket(AF_INET6, SOCK_STREAM);
-  return socket && bind_socket(socket->get(), *SocketAddress::parse_numeric("::1", 0)).has_value();
-}
-
-/// True, and said so, on a machine without IPv6.
-bool skip_without_ipv6() {
-  if (has_ipv6()) return false;
-  MESSAGE("skipped: this machine has no IPv6");
-  return true;
-}
-
 std::exception_ptr failure_of_open(std::string host, std::uint16_t port,
                                    ConnectOptions options = {}) {
   StreamLoop loop;

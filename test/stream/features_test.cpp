@@ -18,15 +18,6 @@ namespace {
 
 constexpr std::size_t sent_bytes = 2 << 20;
 
-Task<> echo(StreamReader reader, StreamWriter writer) {
-  while (Bytes data = co_await reader.read(64 * 1024)) {
-    writer.write(std::move(data));
-    co_await writer.drain();
-  }
-  writer.close();
-  co_await writer.wait_closed();
-}
-
 Task<> send_all(StreamWriter& writer) {
   for (std::size_t from = 0; from < sent_bytes; from += 64 * 1024) {
     writer.write(pattern(from, 64 * 1024));

@@ -18,11 +18,6 @@ using namespace pelton::test;
 
 namespace {
 
-Task<> echo_line(StreamReader reader, StreamWriter writer) {
-  writer.write(co_await reader.readline());
-  co_await close(writer);
-}
-
 template <class Where>
 Task<Server> listen(Where where, std::uint16_t port, ServerOptions options = {}) {
   co_return start_server(echo_line, where, port, options);
@@ -43,13 +38,6 @@ void check_serves(StreamLoop& loop, Server server) {
   };
   CHECK_FALSE(server.addresses().empty());
   loop.run(main());
-}
-
-bool skip_without_ipv6() {
-  const auto socket = open_socket(AF_INET6, SOCK_STREAM);
-  const bool works = socket && bind_socket(socket->get(), *SocketAddress::parse_numeric("::1", 0));
-  if (!works) MESSAGE("skipped: this machine has no IPv6");
-  return !works;
 }
 
 template <class Start>

@@ -40,8 +40,6 @@ struct LastLine {
   }
 };
 
-Task<> serve_for_ever(Server& server) { co_await server.serve_forever(); }
-
 /// Serves until a client's line has cancelled that; then the server is closed for good.
 void check_cancelled_server(StreamLoop& loop, Server& server, TaskHandle<>& main) {
   CHECK_FALSE(server.is_serving());

@@ -15,13 +15,6 @@ namespace {
 
 constexpr const char* hello = "hello world!\n";
 
-Task<> echo_line(StreamReader reader, StreamWriter writer) {
-  writer.write(co_await reader.readline());
-  co_await writer.drain();
-  writer.close();
-  co_await writer.wait_closed();
-}
-
 /// The same from a plain function, which starts its own task.
 void echo_line_in_task(StreamReader reader, StreamWriter writer) {
   Loop::running().create_task(echo_line(std::move(reader), std::move(writer)));

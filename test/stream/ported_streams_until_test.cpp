@@ -15,7 +15,7 @@ using namespace pelton::test;
 
 namespace {
 
-constexpr std::string_view lines = "line1\nline2\nline3\n";
+constexpr std::string_view three_lines = "line1\nline2\nline3\n";
 
 using Separators = std::vector<std::string_view>;
 
@@ -143,26 +143,26 @@ TEST_CASE("readuntil_bytearray: any memory can hold the separator") {
 TEST_CASE("readexactly_zero_or_less: none is nothing, less is refused") {
   StreamLoop loop;
   const StreamReader reader = loop.reader();
-  feed(reader, lines);
+  feed(reader, three_lines);
   CHECK(loop.run(readexactly(reader, 0)).empty());
-  CHECK(content(reader) == lines);
+  CHECK(content(reader) == three_lines);
   CHECK_THROWS_WITH_AS(loop.run(readexactly(reader, -1)),
                        "readexactly size can not be less than zero", ValueError);
-  CHECK(content(reader) == lines);
+  CHECK(content(reader) == three_lines);
 }
 
 TEST_CASE("readexactly: waits for the whole count and keeps what is more") {
   StreamLoop loop;
   const StreamReader reader = loop.reader();
-  const auto task =
-      loop.loop().create_task(readexactly(reader, static_cast<std::ptrdiff_t>(2 * lines.size())));
+  const auto task = loop.loop().create_task(
+      readexactly(reader, static_cast<std::ptrdiff_t>(2 * three_lines.size())));
   loop.loop().call_soon([reader] {
-    feed(reader, lines);
-    feed(reader, lines);
-    feed(reader, lines);
+    feed(reader, three_lines);
+    feed(reader, three_lines);
+    feed(reader, three_lines);
   });
-  CHECK(loop.run(task) == std::string(lines) + std::string(lines));
-  CHECK(content(reader) == lines);
+  CHECK(loop.run(task) == std::string(three_lines) + std::string(three_lines));
+  CHECK(content(reader) == three_lines);
 }
 
 TEST_CASE("readexactly_limit: readexactly is not bounded by the limit") {
@@ -176,18 +176,18 @@ TEST_CASE("readexactly_limit: readexactly is not bounded by the limit") {
 TEST_CASE("readexactly_eof: the end before the count raises with what there was") {
   StreamLoop loop;
   const StreamReader reader = loop.reader();
-  const auto task =
-      loop.loop().create_task(readexactly(reader, static_cast<std::ptrdiff_t>(2 * lines.size())));
+  const auto task = loop.loop().create_task(
+      readexactly(reader, static_cast<std::ptrdiff_t>(2 * three_lines.size())));
   loop.loop().call_soon([reader] {
-    feed(reader, lines);
+    feed(reader, three_lines);
     reader.feed_eof();
   });
   try {
     static_cast<void>(loop.run(task));
     FAIL("nothing was raised");
   } catch (const IncompleteReadError& error) {
-    CHECK(error.partial() == lines);
-    CHECK(error.expected() == 2 * lines.size());
+    CHECK(error.partial() == three_lines);
+    CHECK(error.expected() == 2 * three_lines.size());
     CHECK(std::string(error.what()) == "18 bytes read on a total of 36 expected bytes");
   }
   CHECK(content(reader).empty());

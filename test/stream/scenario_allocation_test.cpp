@@ -58,14 +58,6 @@ constexpr std::string_view message =
     "sixty-four bytes, sixty-four bytes, sixty-four bytes, sixty-four";
 static_assert(message.size() == 64);
 
-Task<> echo(StreamReader reader, StreamWriter writer) {
-  while (Bytes data = co_await reader.read(64 * 1024)) {
-    writer.write(std::move(data));
-    co_await writer.drain();
-  }
-  writer.close();
-}
-
 Task<> exchange(StreamPair& streams, int count) {
   for (int round = 0; round < count; ++round) {
     streams.writer.write(Bytes::from_static(message));

@@ -31,14 +31,6 @@ class Verdict {
   int failures_ = 0;
 };
 
-Task<> echo(StreamReader reader, StreamWriter writer) {
-  while (Bytes data = co_await reader.read(65536)) {
-    writer.write(std::move(data));
-    co_await writer.drain();
-  }
-  co_await close(writer);
-}
-
 void limit_descriptors(rlim_t count) {
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);

@@ -18,13 +18,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-Task<> echo(StreamReader reader, StreamWriter writer) {
-  while (Bytes data = co_await reader.read(64 * 1024)) {
-    writer.write(std::move(data));
-    co_await writer.drain();
-  }
-  co_await close(writer);
-}
 /// echo() that a broken connection ends without an exception.
 Task<> echo_quietly(StreamReader reader, StreamWriter writer) {
   try {

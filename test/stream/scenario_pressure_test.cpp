@@ -23,14 +23,6 @@ namespace {
 
 constexpr auto patience = 60s;
 
-Task<> echo(StreamReader reader, StreamWriter writer) {
-  while (Bytes data = co_await reader.read(64 * 1024)) {
-    writer.write(std::move(data));
-    co_await writer.drain();
-  }
-  writer.close();
-}
-
 /// Sends `rounds` messages of `bytes` bytes, awaits each echo and checks it.
 Task<> converse(std::uint16_t port, int rounds, std::size_t bytes, std::uint64_t seed) {
   StreamPair streams = co_await open_connection("127.0.0.1", port);

@@ -15,19 +15,11 @@ using namespace pelton::test;
 
 namespace {
 
-Task<> echo(StreamReader reader, StreamWriter writer) {
-  while (Bytes data = co_await reader.read(65536)) {
-    writer.write(std::move(data));
-    co_await writer.drain();
-  }
-  co_await close(writer);
-}
 /// Holds the connection until its client ends it.
 Task<> hold(StreamReader reader, StreamWriter writer) {
   static_cast<void>(co_await reader.read());
   co_await close(writer);
 }
-Task<> serve_for_ever(Server& server) { co_await server.serve_forever(); }
 
 template <class Handler>
 Task<Server> start(Handler handler, ServerOptions options = {}) {

@@ -140,6 +140,11 @@ inline void agree(const std::function<void(Stage&)>& script, const Trace& expect
   agree(script, expected, {.sq_entries = 32, .cq_entries = 256}, not_simulated);
 }
 
+/// What a script expects of an operation that fails: "USER_DATA:ERRNO".
+[[nodiscard]] inline std::string code(std::uint64_t user_data, int error) {
+  return std::to_string(user_data) + ":" + std::to_string(-error);
+}
+
 }  // namespace pelton::test
 
 namespace doctest {

@@ -3,6 +3,8 @@
 // Neighbours: the tests of stream/ and proto/. Everything here lives on the test's thread.
 #pragma once
 
+#include <doctest/doctest.h>
+
 #include <chrono>
 #include <string>
 #include <string_view>
@@ -10,6 +12,7 @@
 #include <vector>
 
 #include <pelton/engine/gather.hpp>
+#include <pelton/engine/socket.hpp>
 #include <pelton/engine/timeout.hpp>
 #include <pelton/stream/connection.hpp>
 #include <pelton/stream/server.hpp>
@@ -83,6 +86,30 @@ inline Task<> wait_closed(Server& server) { co_await server.wait_closed(); }
 inline Task<> close(StreamWriter& writer) {
   writer.close();
   co_await writer.wait_closed();
+}
+
+/// A handler that sends back what it receives.
+inline Task<> echo(StreamReader reader, StreamWriter writer) {
+  while (Bytes data = co_await reader.read(64 * 1024)) {
+    writer.write(std::move(data));
+    co_await writer.drain();
+  }
+  co_await close(writer);
+}
+/// A handler that sends back one line.
+inline Task<> echo_line(StreamReader reader, StreamWriter writer) {
+  writer.write(co_await reader.readline());
+  co_await writer.drain();
+  co_await close(writer);
+}
+inline Task<> serve_for_ever(Server& server) { co_await server.serve_forever(); }
+
+/// True, and said so, on a machine without IPv6.
+[[nodiscard]] inline bool skip_without_ipv6() {
+  const auto socket = open_socket(AF_INET6, SOCK_STREAM);
+  if (socket && bind_socket(socket->get(), *SocketAddress::parse_numeric("::1", 0))) return false;
+  MESSAGE("skipped: this machine has no IPv6");
+  return true;
 }
 
 /// Feeds a copy of `data`.

@@ -3,6 +3,7 @@
 // Neighbours: the tests of engine/; everything here lives on the test's thread.
 #pragma once
 
+#include <chrono>
 #include <exception>
 #include <string>
 #include <vector>
@@ -54,9 +55,24 @@ inline Task<std::exception_ptr> raised_by(Task<void> task) {
   co_return nullptr;
 }
 
+/// Waits until it is cancelled.
+inline Task<> forever() { co_await sleep(std::chrono::hours(1)); }
+
+inline Task<> await_task(TaskHandle<> task) { co_await task; }
+
+/// The task that runs.
+inline TaskCore& me() { return *TaskCore::current(); }
+
 /// Lets every task that is ready run, `count` times over.
 inline Task<> turns(int count) {
   for (int turn = 0; turn < count; ++turn) co_await sleep(Duration::zero());
+}
+
+/// Returns `value`, that many turns later.
+template <class T>
+Task<T> after(int count, T value) {
+  co_await turns(count);
+  co_return value;
 }
 
 /// Collects what `loop` tells its exception handler. Must not outlive the loop.

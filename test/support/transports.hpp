@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <pelton/proto/socket_transport.hpp>
+#include <support/loops.hpp>
 #include <support/sockets.hpp>
 #include <support/tasks.hpp>
 
@@ -174,12 +175,6 @@ inline Task<bool> poll_until(const std::function<bool()>& goal, TimePoint deadli
 }
 
 inline void run_turns(Loop& loop, int count) { loop.run_until_complete(turns(count)); }
-
-/// Runs `loop` for a while of real time.
-inline void run_for(Loop& loop, Duration duration) {
-  static_cast<void>(
-      loop.run_until_complete(poll_until([] { return false; }, Clock::now() + duration)));
-}
 
 /// The operations of a loop that serves nobody: the one that other threads wake it with.
 constexpr std::size_t idle_operations = 1;
