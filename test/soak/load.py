@@ -61,12 +61,13 @@ async def read_end(reader):
 class Load:
     """Everything that runs against the servers until `stop` is set."""
 
-    def __init__(self, echo, proxy, redis_proxy, upstream, seed):
+    def __init__(self, echo, proxy, redis_proxy, upstream, seed, pauses=1.0):
         self.echo = echo
         self.proxy = proxy
         self.redis_proxy = redis_proxy
         self.upstream = upstream
         self.rng = random.Random(seed)
+        self.pauses = pauses
         self.noise = self.rng.randbytes(4 * MIB)
         self.stop = asyncio.Event()
         self.tally = collections.Counter()
@@ -106,7 +107,7 @@ class Load:
             except (OSError, Wrong, EOFError, TimeoutError) as error:
                 self.failed(what, error, outages)
             try:
-                async with asyncio.timeout(self.rng.uniform(0, pause)):
+                async with asyncio.timeout(self.pauses * self.rng.uniform(0, pause)):
                     await self.stop.wait()
             except TimeoutError:
                 pass

@@ -2,6 +2,7 @@
 """A soak: pelton-echo and pelton-proxy under a mixed load with faults, for minutes or hours.
 
     scripts/soak.sh --minutes N [--engine auto|uring|epoll] [--out DIR] [--bin DIR] [--seed N]
+                    [--pauses N]
 
 An echo, a proxy in front of it, and a proxy in front of redis (another echo where redis is not
 installed), which is killed and comes back. Messages of random sizes, half-closes, resets, slow
@@ -53,7 +54,12 @@ def parse():
                         help="where the programs are (default build/release/bin)")
     parser.add_argument("--seed", type=int, default=1, metavar="N",
                         help="of sizes, kinds and pauses (default %(default)s)")
+    parser.add_argument("--pauses", type=float, default=1, metavar="N",
+                        help="of the load are so many times as long; 1 takes a core, or what there"
+                             " is (default %(default)s)")
     arguments = parser.parse_args()
+    if not 0 < arguments.pauses <= 1000:
+        parser.error("--pauses must be over 0, at most 1000")
     if not 0.1 <= arguments.minutes <= 10_000:
         parser.error("--minutes must be from 0.1 to 10000")
     if not os.access(pathlib.Path(arguments.bin, "pelton-bench"), os.X_OK):
@@ -67,6 +73,7 @@ class Soak:
     def __init__(self, arguments):
         self.seconds = arguments.minutes * 60
         self.seed = arguments.seed
+        self.pauses = arguments.pauses
         self.out = pathlib.Path(arguments.out)
         self.engine = arguments.engine
         self.servers = []
@@ -88,7 +95,7 @@ class Soak:
         proxy = self.serve("proxy to echo", "pelton-proxy", "--upstream", str(echo.address))
         other = self.serve(f"proxy to {self.upstream.name}", "pelton-proxy",
                            "--upstream", str(self.upstream.address))
-        self.load = load.Load(echo, proxy, other, self.upstream, self.seed)
+        self.load = load.Load(echo, proxy, other, self.upstream, self.seed, self.pauses)
         print(f"soak: {self.seconds / 60:g} minutes, engine={echo.engine}, seed {self.seed}",
               flush=True)
 

@@ -31,7 +31,7 @@ template <class T>
 
 inline void wait_ready(int fd, short events) {
   pollfd one{fd, events, 0};
-  if (::poll(&one, 1, 20'000) <= 0) throw RuntimeError("a socket of the test is stuck");
+  if (::poll(&one, 1, 60'000) <= 0) throw RuntimeError("a socket of the test is stuck");
 }
 
 /// A listening TCP socket on loopback.

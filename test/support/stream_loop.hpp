@@ -23,7 +23,7 @@ namespace pelton::test {
 /// A loop, what its exception handler was told, and a bound on how long a test may take.
 class StreamLoop {
  public:
-  static constexpr Duration patience = std::chrono::seconds(30);
+  static constexpr Duration patience = std::chrono::seconds(60);
 
   explicit StreamLoop(const LoopOptions& options = {}) : loop_(options), reports_(loop_) {}
   StreamLoop(const StreamLoop&) = delete;

@@ -158,14 +158,14 @@ inline Task<bool> poll_until(const std::function<bool()>& goal, TimePoint deadli
 
 /// Runs `loop` until `goal()`, looking often. \return false if that is not so after a long while.
 [[nodiscard]] inline bool run_until(Loop& loop, const std::function<bool()>& goal) {
-  return loop.run_until_complete(poll_until(goal, Clock::now() + std::chrono::seconds(20)));
+  return loop.run_until_complete(poll_until(goal, Clock::now() + std::chrono::seconds(60)));
 }
 
 /// Runs `loop` until somebody stops it; no timer but the watchdog's makes it turn meanwhile.
 /// \return false if the watchdog had to.
 [[nodiscard]] inline bool run_until_stopped(Loop& loop) {
   bool in_time = true;
-  CallHandle watchdog = loop.call_later(std::chrono::seconds(20), [&] {
+  CallHandle watchdog = loop.call_later(std::chrono::seconds(60), [&] {
     in_time = false;
     loop.stop();
   });
