@@ -19,8 +19,6 @@ using pelton::Mailbox;
 using pelton::test::small;
 using std::chrono::milliseconds;
 
-namespace {}  // namespace
-
 TEST_CASE("four threads post ten thousand callbacks each and every one runs in its order") {
   constexpr int threads_count = 4;
   constexpr int posts = 10'000;

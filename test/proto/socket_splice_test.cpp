@@ -350,7 +350,7 @@ TEST_CASE("of more splices than a turn has budget for, each moves on though all 
   CHECK(run_until(loop, [&] { return to.back().protocol->transport != nullptr; }));
   const std::string data(512 * 1024, 'x');
   const auto serve = [&]() -> Task<> {
-    const TimePoint deadline = Clock::now() + 20s;
+    const TimePoint deadline = Clock::now() + 60s;  // instrumented, on a busy machine
     while (std::ranges::max(bytes) < 16'000'000 && Clock::now() < deadline) {
       for (std::size_t index = 0; index < from.size(); ++index) {
         SocketSplice::begin(*from[index].transport, *to[index].transport, bytes[index]);
@@ -361,7 +361,7 @@ TEST_CASE("of more splices than a turn has budget for, each moves on though all 
     }
   };
   loop.run_until_complete(serve());
-  CHECK(std::ranges::max(bytes) >= 2'000'000);  // instrumented, not more may be reached in time
+  CHECK(std::ranges::max(bytes) >= 16'000'000);
   CHECK(std::ranges::min(bytes) >= std::ranges::max(bytes) / 2);
   for (std::size_t index = 0; index < from.size(); ++index) {
     from[index].transport->abort();
