@@ -81,7 +81,10 @@ class Injection:
                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         deadline = time.monotonic() + ATTACH_SECONDS
         while not self.attached():
-            if self.strace.poll() is not None or time.monotonic() > deadline:
+            ended = self.strace.poll() is not None
+            if ended and self.struck():
+                return self  # the first call that failed has ended the process, and strace with it
+            if ended or time.monotonic() > deadline:
                 self.end()
                 said = self.strace.stderr.read().decode(errors="replace").strip()
                 self.strace.stderr.close()
@@ -104,6 +107,8 @@ class Injection:
 
     def struck(self):
         """How many calls were made to fail so far, and written down by strace."""
+        if not self.log.exists():
+            return 0
         with open(self.log, encoding="utf-8", errors="replace") as lines:
             self.count = sum("(INJECTED)" in line for line in lines)
         return self.count

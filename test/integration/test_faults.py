@@ -1,18 +1,20 @@
 """Faults: no more descriptors, resets before, during and after writes, an upstream killed.
 
 After each the server goes on serving, and its exit line shows that nothing was left behind.
-Neighbours: harness.py, clients.py.
+Last, strace as faults.py uses it. Neighbours: harness.py, clients.py, faults.py.
 """
 
 import random
 import select
 import signal
 import socket
+import subprocess
 import threading
 import time
 import unittest
 
 from clients import (Upstream, digest_all, ends_within, receive, receive_all, reset, serves, talks)
+from faults import Injection
 from harness import HOST, MIB, Case, Server, unused_port
 
 MESSAGE = b"m" * 1000
@@ -293,6 +295,22 @@ class UpstreamKilled(Case):
             except AssertionError:
                 time.sleep(0.5)
         return Server("pelton-echo", [f"{HOST}:{port}"])
+
+
+class Strace(unittest.TestCase):
+    """faults.Injection, which the suite `faults` makes calls fail by."""
+
+    def test_a_process_that_its_first_fault_ends(self):
+        class Unseen(Injection):
+            """The process has ended before it was seen to be traced."""
+
+            def attached(self):
+                return False
+
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as cat:
+            with Unseen(cat, "read", "EIO", "1+") as injection:
+                self.assertEqual(cat.wait(10), 1)
+        self.assertEqual(injection.count, 1)
 
 
 if __name__ == "__main__":
