@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <latch>
@@ -176,6 +177,10 @@ class Program {
   void announce();
 
  private:
+  /// The names of the workers' rings, each once; more than one where a limit let only some have
+  /// io_uring. Precondition: all workers are ready.
+  [[nodiscard]] std::string engines() const;
+
   std::string name_;
   const ServerConfig& config_;
   const HandlerFactory& make_handler_;
@@ -348,7 +353,7 @@ void Program::announce() {
     std::printf(
         "%s listening on %s engine=%s threads=%u busy_poll=%s batch_wait=%s buffers=%ux%zu "
         "sq=%u cq=%u registered_ring_fd=%s recv_caps=%s restricted=%s\n",
-        name_.c_str(), address.c_str(), ring.name.c_str(), config_.threads,
+        name_.c_str(), address.c_str(), engines().c_str(), config_.threads,
         loop_options_.busy_poll.to_string().c_str(),
         to_string(ring.bounded_batches ? loop_options_.batch_wait : BatchWait::off),
         config_.buffers, config_.buffer_bytes, ring.sq_entries, ring.cq_entries,
@@ -360,6 +365,17 @@ void Program::announce() {
     log(LogLevel::warn, "--restrict-ring has no effect: " + ring.name + " has no ring to restrict");
   }
   for (const std::string& refusal : ring.turned_down) log(LogLevel::info, "turned down " + refusal);
+}
+
+std::string Program::engines() const {
+  std::vector<std::string> names;
+  for (const auto& worker : workers_) {
+    const std::string& name = worker->ring_info().name;
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+  std::string joined;
+  for (const std::string& name : names) joined += (joined.empty() ? "" : ",") + name;
+  return joined;
 }
 
 int Program::run() {
@@ -398,7 +414,7 @@ void Program::print_figures(const char* state, const Remains& remains) const {
                open_descriptors() - descriptors_before_,
                static_cast<unsigned long long>(remains.buffers_lent),
                static_cast<unsigned long long>(remains.operations_in_flight),
-               stats.to_string().c_str(), workers_.front()->ring_info().name.c_str());
+               stats.to_string().c_str(), engines().c_str());
 }
 
 }  // namespace

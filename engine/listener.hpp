@@ -27,6 +27,7 @@ class Listener final : public RefCounted,
 
   /// \param socket  bound; listening once start() is called.
   Listener(Loop& loop, OwnedFd socket, OnAccept on_accept, OnTrouble on_trouble);
+  ~Listener() override { close(); }
 
   /// listen(2) and the first accept, on a socket that is non-blocking from now on, for whoever
   /// shares it. Idempotent. \return EBADF once closed.

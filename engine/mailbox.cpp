@@ -78,6 +78,8 @@ void Mailbox::run() noexcept {
       loop_->report("Exception in callback", std::current_exception());
     }
   }
+  calls.clear();
+  if (arrived_.empty()) arrived_.swap(calls);  // its room is for the posts after the next ones
 }
 
 void Mailbox::discard() noexcept { std::exchange(arrived_, {}).clear(); }

@@ -29,7 +29,7 @@ class GroupState final : public RefCounted {
   }
   void adopt(TaskCore& task) {
     const auto child = make_ref<GroupChild>(task);
-    const std::size_t errors = errors_.size() + child_count_ + 1;  // as many as there may come
+    const std::size_t errors = errors_.size() + child_count_ + 2;  // of this one and the body, too
     if (errors > errors_.capacity()) errors_.reserve(std::max(errors, errors_.capacity() * 2));
     child->future->add_done_callback(
         [self = Ref<GroupState>(this), child] { self->on_child_done(*child); });

@@ -32,26 +32,6 @@ struct DeafAddress {
   }
 };
 
-/// A unix listener whose backlog is full, so that a connect to it waits.
-struct FullListener {
-  OwnedFd socket = must(open_socket(AF_UNIX, SOCK_STREAM));
-  std::vector<OwnedFd> waiting;
-  SocketAddress address;
-  FullListener() {
-    static int serial = 0;
-    const std::string name =
-        "pelton-connect-test-" + std::to_string(getpid()) + "-" + std::to_string(++serial);
-    address = must(SocketAddress::unix_path(std::string(1, '\0') + name));
-    must(bind_unix(socket.get(), address));
-    must(listen_socket(socket.get(), 0));
-    for (;;) {
-      OwnedFd client = must(open_socket(AF_UNIX, SOCK_STREAM));
-      if (::connect(client.get(), address.data(), address.size()) < 0) break;
-      waiting.push_back(std::move(client));
-    }
-  }
-};
-
 /// Runs the loop until the operations are what they were before the connects.
 void run_until_quiet(Loop& loop, std::size_t operations) {
   for (int turn = 0; turn < 2'000 && loop.operations_in_flight() > operations; ++turn) {

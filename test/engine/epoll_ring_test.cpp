@@ -23,6 +23,7 @@ using pelton::Ring;
 using pelton::SocketAddress;
 using pelton::test::collect;
 using pelton::test::collect_now;
+using pelton::test::FullListener;
 using pelton::test::must;
 using pelton::test::next_sqe;
 using pelton::test::Stage;
@@ -198,21 +199,12 @@ TEST_CASE("epoll: the end that came while nobody received is heard when somebody
 
 TEST_CASE("epoll: a connect that finds a full queue goes on when there is room") {
   Stage on = stage();
-  OwnedFd listener = must(pelton::open_socket(AF_UNIX, SOCK_STREAM));
-  const std::string name = std::string(1, '\0') + "pelton-epoll-ring-" + std::to_string(getpid());
-  const SocketAddress address = must(SocketAddress::unix_path(name));
-  must(pelton::bind_unix(listener.get(), address));
-  must(pelton::listen_socket(listener.get(), 0));
-  std::vector<OwnedFd> waiting;
-  for (;;) {
-    OwnedFd client = must(pelton::open_socket(AF_UNIX, SOCK_STREAM));
-    if (::connect(client.get(), address.data(), address.size()) < 0) break;
-    waiting.push_back(std::move(client));
-  }
+  const FullListener listener;
+  const SocketAddress& address = listener.address;
   const OwnedFd socket = must(pelton::open_socket(AF_UNIX, SOCK_STREAM));
   sqe::connect(on.sqe(1), socket.get(), address.data(), address.size());
   CHECK(on.is_quiet(milliseconds(10)));
-  const OwnedFd accepted(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  const OwnedFd accepted(accept4(listener.socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
   on.hear(1);
   const OwnedFd another = must(pelton::open_socket(AF_UNIX, SOCK_STREAM));
   sqe::connect(on.sqe(2), another.get(), address.data(), address.size());
@@ -221,6 +213,32 @@ TEST_CASE("epoll: a connect that finds a full queue goes on when there is room")
   on.hear_in_any_order(2);
   CHECK(on.trace == Trace{"1:0", "-", "2:" + std::to_string(-ECANCELED), "3:0"});
   CHECK(on.is_quiet(milliseconds(10)));  // it is tried no more
+}
+
+TEST_CASE("epoll: connects that find a full queue rest between two attempts of a busy loop") {
+  constexpr std::uint64_t rounds = 20;
+  Stage on = stage();
+  const FullListener listener;
+  std::vector<OwnedFd> sockets;
+  const auto connect_one = [&] {
+    const OwnedFd& socket = sockets.emplace_back(must(pelton::open_socket(AF_UNIX, SOCK_STREAM)));
+    sqe::connect(on.sqe(sockets.size()), socket.get(), listener.address.data(),
+                 listener.address.size());
+  };
+  connect_one();  // two always wait
+  unsigned at_once = 0;
+  for (std::uint64_t round = 0; round < rounds; ++round) {
+    connect_one();
+    const auto busy_until = steady_clock::now() + milliseconds(3);
+    while (steady_clock::now() < busy_until) CHECK(collect_now(*on.ring).empty());
+    const OwnedFd accepted(accept4(listener.socket.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!collect_now(*on.ring).empty()) {
+      ++at_once;  // the attempt was due just now
+    } else {
+      on.hear(1);
+    }
+  }
+  CHECK(at_once < rounds / 2);
 }
 
 TEST_CASE("epoll: thousands of operations are found by name and by event") {

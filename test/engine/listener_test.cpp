@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <optional>
@@ -122,6 +123,14 @@ TEST_CASE("a listener that is dropped before it starts closes its socket") {
     CHECK(open_descriptors() == descriptors + 1);
   }
   CHECK(open_descriptors() == descriptors);
+}
+
+TEST_CASE("a listener that is dropped before it starts gives back what it reserved") {
+  Loop loop;
+  { const Listening warm_up(loop); }
+  const auto before = mallinfo2().uordblks;
+  for (int round = 0; round < 2000; ++round) const Listening dropped(loop);
+  CHECK(mallinfo2().uordblks < before + 2000);  // not even a byte each
 }
 
 TEST_CASE("a listener that nobody holds accepts until its loop closes") {

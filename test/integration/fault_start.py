@@ -54,6 +54,17 @@ class Start(Case):
         if error == "EINTR":  # which says nothing about the kernel
             self.assertEqual(self.caps(server), self.caps(self.untouched()))
 
+    def serves_on_both(self, name, call, error, when):
+        """The probe has its ring and one thread of two, the other does not."""
+        under = from_the_start(self, call, error, when)
+        server = self.serve(name, f"{HOST}:0", *self.options(name, "auto"), "--threads", "2",
+                            under=under)
+        both = r"io_uring,epoll|epoll,io_uring"
+        self.assertRegex(server.engine, rf"^({both})$")
+        server.stop()
+        self.assertRegex(server.stderr, rf"stopped: .* engine=({both})\n")
+        self.assertIn("epoll is used instead of io_uring", server.stderr)
+
     def caps(self, server):
         return re.search(r"recv_caps=\w+", server.stdout[0])[0]
 
@@ -124,6 +135,9 @@ add_cases(Start, Start.serves_on_io_uring, [
         ("io_uring_enter", "EAGAIN", "1..5", "five times"),
         ("io_uring_enter", "EBUSY", "1..5", "five times"),
         ("io_uring_enter", "ENOMEM", "2+3", "every third"))])
+add_cases(Start, Start.serves_on_both, [
+    (Fault("start", "io_uring_setup EPERM, one thread of two", name, "io_uring"),
+     name, "io_uring_setup", "EPERM", "2") for name in ("pelton-echo", "pelton-proxy")])
 add_cases(Start, Start.refuses_to_serve, [
     (Fault("start", f"{call} {error}", name, engine), name, option, call, error, "1+")
     for engine, option in (("io_uring", "uring"), ("epoll", "epoll"))

@@ -16,7 +16,9 @@
 #include <string_view>
 #include <thread>
 #include <utility>
+#include <vector>
 
+#include <pelton/engine/address.hpp>
 #include <pelton/engine/socket.hpp>
 
 namespace pelton::test {
@@ -120,6 +122,26 @@ inline void reset_connection(OwnedFd& fd) {
   must(set_linger(fd.get(), std::chrono::seconds(0)));
   fd.reset();
 }
+
+/// A unix listener whose backlog is full, so that a connect to it waits.
+struct FullListener {
+  OwnedFd socket = must(open_socket(AF_UNIX, SOCK_STREAM));
+  std::vector<OwnedFd> waiting;
+  SocketAddress address;
+  FullListener() {
+    static int serial = 0;
+    const std::string name =
+        "pelton-full-listener-" + std::to_string(getpid()) + "-" + std::to_string(++serial);
+    address = must(SocketAddress::unix_path(std::string(1, '\0') + name));
+    must(bind_unix(socket.get(), address));
+    must(listen_socket(socket.get(), 0));
+    for (;;) {
+      OwnedFd client = must(open_socket(AF_UNIX, SOCK_STREAM));
+      if (::connect(client.get(), address.data(), address.size()) < 0) break;
+      waiting.push_back(std::move(client));
+    }
+  }
+};
 
 [[nodiscard]] inline int open_descriptors() {
   int count = 0;
