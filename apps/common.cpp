@@ -178,7 +178,7 @@ class Program {
 
  private:
   /// The names of the workers' rings, each once; more than one where a limit let only some have
-  /// io_uring. Precondition: all workers are ready.
+  /// io_uring. A worker that failed before it had one is left out.
   [[nodiscard]] std::string engines() const;
 
   std::string name_;
@@ -371,7 +371,8 @@ std::string Program::engines() const {
   std::vector<std::string> names;
   for (const auto& worker : workers_) {
     const std::string& name = worker->ring_info().name;
-    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+    if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) continue;
+    names.push_back(name);
   }
   std::string joined;
   for (const std::string& name : names) joined += (joined.empty() ? "" : ",") + name;

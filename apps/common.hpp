@@ -48,7 +48,7 @@ using HandlerFactory = std::function<detail::ConnectionHandler()>;
 /// Serves until a signal ends it. \return the exit status: 0, or 78 with the reason on stderr.
 /// On its way it prints "NAME listening on ADDRESS engine=... ..." per address on stdout, and
 /// "NAME stopped: counters" on stderr. Both name every engine that a thread runs on:
-/// "io_uring,epoll" where only some of them got io_uring.
+/// "io_uring,epoll" where only some of them got io_uring; the rest is the first thread's.
 [[nodiscard]] int serve(const std::string& name, const ServerConfig& config,
                         const HandlerFactory& make_handler);
 

@@ -105,14 +105,18 @@ run_target() {
 }
 
 # One figure of libFuzzer's log: of `cov: 123`, the first or the last.
-reached() { grep -o 'cov: [0-9]*' "$1" | "$2" -n 1 | grep -o '[0-9]*' || echo 0; }
+reached() {
+  awk -v which="$2" '
+    match($0, /cov: [0-9]+/) { last = substr($0, RSTART + 5, RLENGTH - 5); n++ || first = last }
+    END { print (which == "first" ? first : last) + 0 }' "$1"
+}
 statistic() { sed -n "s/^stat::$2: *//p" "$1"; }
 
 report() {
   local target="$1" status="$2" log="$logs/$1.log" file
   printf '%-8s %12s executions, %6s each second; reached %s places, %s before; %s new inputs\n' \
     "$target" "$(statistic "$log" number_of_executed_units)" \
-    "$(statistic "$log" average_exec_per_sec)" "$(reached "$log" tail)" "$(reached "$log" head)" \
+    "$(statistic "$log" average_exec_per_sec)" "$(reached "$log" last)" "$(reached "$log" first)" \
     "$(statistic "$log" new_units_added)"
   ((status != 0)) || return 0
   echo "$target failed:"

@@ -39,6 +39,19 @@ class Contenders:
             self.entries[name] = {"name": name, "command": [f"{DEFAULT_BIN}/pelton-micro"]}
         self.why_no_peers = None
 
+    def add_build(self, names, bin_dir, called):
+        """The programs `names` of another build, as `called(name)`."""
+        for name in names:
+            entry = self.entries.get(name)
+            if entry is None:
+                continue
+            other = dict(entry, name=called(name))
+            for key in ("command", "unix_command"):
+                if entry.get(key):
+                    program = pathlib.Path(bin_dir, pathlib.Path(entry[key][0]).name)
+                    other[key] = [str(program), *entry[key][1:]]
+            self.entries[called(name)] = other
+
     def program(self, name):
         """The path of a program of the build, relative to the root where it lies below it."""
         return f"{self.bin_dir}/{name}"

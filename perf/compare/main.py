@@ -22,6 +22,7 @@ import time
 
 sys.dont_write_bytecode = True
 
+import against  # noqa: E402
 import cases  # noqa: E402
 import contenders  # noqa: E402
 import loads  # noqa: E402
@@ -84,6 +85,9 @@ def parser():
     made.add_argument("--bin", type=pathlib.Path, metavar="DIR",
                       default=pathlib.Path(contenders.DEFAULT_BIN),
                       help="the programs of the build (default: %(default)s)")
+    made.add_argument("--against", type=pathlib.Path, metavar="DIR",
+                      help="instead of the peers: the servers of another build, in DIR, beside "
+                      "those of --bin; prints ratios, and knows no limits")
     made.add_argument("--server-core", type=int, metavar="N", help="default: the first allowed")
     made.add_argument("--load-core", type=int, metavar="N",
                       help="default: the first that shares no unit with the server's")
@@ -142,6 +146,8 @@ def output_directory(options, complete=True):
     if options.report_only:
         return ROOT / PUBLISHED
     partial = options.only or options.rounds or options.duration or options.attempts != 4
+    if options.against:
+        return ROOT / UNPUBLISHED / "against"
     if options.quick:
         return ROOT / UNPUBLISHED / "quick"
     if partial:
@@ -168,6 +174,9 @@ def measure(options):
     raise_open_files()
     registry = contenders.load(ROOT, in_tree(options.bin))
     works = cases.select(options.only, options.quick, options.rounds, options.duration)
+    if options.against:
+        registry.add_build(against.SUBJECTS, in_tree(options.against), against.twin)
+        works = against.select(works)
     progress = runs.Progress(works)
     repeats = runs.Repeats(options.attempts, options.max_wait,
                            progress.total * (1.2 if options.quick else 1.6) + 10)
@@ -194,7 +203,7 @@ def measure(options):
                    "duration_s": work.duration, "warmup_s": work.warmup} for work in works],
         "missing": measurement.missing, "runs": measurement.measured,
     }
-    document["checks"] = summary.checks(document)
+    document["checks"] = [] if options.against else summary.checks(document)
     return document
 
 
@@ -207,11 +216,11 @@ def json_text(document):
 
 
 def write(document, directory):
-    """comparison.json, REPORT.md and the charts."""
+    """comparison.json; the document as it stands there."""
     directory.mkdir(parents=True, exist_ok=True)
     text = json_text(document)
     (directory / "comparison.json").write_text(text, encoding="utf-8")
-    show(json.loads(text), directory)
+    return json.loads(text)
 
 
 def show(document, directory):
@@ -227,6 +236,13 @@ def show(document, directory):
     print(report.plain_table(document["checks"]))
     print(f"\n{report.verdict_counts(document['checks'])}. Written to {directory}: "
           f"comparison.json, REPORT.md{''.join(f', {name}' for name in names)}")
+
+
+def show_against(document, directory):
+    """AGAINST.md, and its table for a terminal."""
+    (directory / "AGAINST.md").write_text(against.markdown(document), encoding="utf-8")
+    print(report.plain([against.HEADINGS, *against.rows(document)]))
+    print(f"\nWritten to {directory}: comparison.json, AGAINST.md")
 
 
 def stored(directory):
@@ -249,11 +265,24 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
+def check_against(options):
+    """UsageError where --against has nothing to compare, or is asked for what it does not tell."""
+    if options.check or options.report_only:
+        raise UsageError("--against prints ratios: there are no limits to --check, and no report")
+    if not (options.against / "pelton-echo").exists():
+        raise UsageError(f"no {options.against}/pelton-echo: --against takes the directory of the "
+                         "programs of another build, such as build/other/bin")
+    if not against.select(cases.select(options.only)):
+        raise UsageError(f"--against compares rows of {', '.join(against.SUBJECTS)}; see --list")
+
+
 def run(options):
     """Does what the options ask for; the exit status."""
     if options.list:
         print_list()
         return 0
+    if options.against:
+        check_against(options)
     if options.validate:
         cases.select(options.only)
         choose_cores(options)
@@ -267,7 +296,8 @@ def run(options):
         if not document["runs"]:
             why = "; ".join(dict.fromkeys(each["why"] for each in document["missing"]))
             raise UsageError(f"nothing was measured: {why or 'interrupted before the first run'}")
-        write(document, output_directory(options, document["complete"]))
+        directory = output_directory(options, document["complete"])
+        (show_against if options.against else show)(write(document, directory), directory)
         if not document["complete"]:
             return 130
     return summary.exit_status(document["checks"]) if options.check else 0

@@ -77,8 +77,12 @@ def table(headings, rows):
 def plain_table(checks):
     """The checks for a terminal."""
     rows = [HEADINGS, *(check_row(check) for check in checks)]
-    rows = [tuple(cell.replace("**missed**", "MISSED") for cell in row) for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
+    return plain([tuple(cell.replace("**missed**", "MISSED") for cell in row) for row in rows])
+
+
+def plain(rows):
+    """Rows of cells as columns for a terminal."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
                      for row in rows)
 

@@ -171,6 +171,19 @@ def median_of(document, work, contender, metric):
     return found and found["median"]
 
 
+def pair(runs, work, subject, peer, metric):
+    """One figure of two contenders, and their ratio; None where no round has both."""
+    ours = Series(runs, cases.Quantity(work, subject, metric))
+    theirs = Series(runs, cases.Quantity(work, peer, metric))
+    used, _, _, trusted = chosen_rounds(ours, theirs)
+    if not used:
+        return None
+    singles = [ours.value(n) / theirs.value(n) for n in used]
+    return {"subject_value": ours.median(used), "peer_value": theirs.median(used),
+            "ratio": ours.median(used) / theirs.median(used),
+            "range": [min(singles), max(singles)], "trusted": trusted}
+
+
 def losses(document):
     """Where a peer is better than pelton by more than LOSS, in anything the report shows."""
     runs, found = document["runs"], []
@@ -182,22 +195,20 @@ def losses(document):
         for metric in work.metrics:
             if metric == "cpu_us_per_request" and "requests_per_core_second" in work.metrics:
                 continue  # the same, said twice
-            ours = Series(runs, cases.Quantity(work.id, subject, metric))
+            lower = cases.METRICS[metric].lower_is_better
             for peer in work.contenders[1:]:
-                theirs = Series(runs, cases.Quantity(work.id, peer, metric))
-                used = chosen_rounds(ours, theirs)[0]
-                if not used:
+                figure = pair(runs, work.id, subject, peer, metric)
+                if figure is None:
                     continue
-                lower = cases.METRICS[metric].lower_is_better
-                ratio = ours.median(used) / theirs.median(used)
-                singles = [ours.value(n) / theirs.value(n) for n in used]
+                low, high = figure["range"]
+                ratio = figure["ratio"]
                 if (ratio > 1 + LOSS) if lower else (ratio < 1 / (1 + LOSS)):
                     found.append({
                         "work": work.id, "title": work.title, "metric": metric,
-                        "subject": subject, "peer": peer, "subject_value": ours.median(used),
-                        "peer_value": theirs.median(used), "ratio": ratio,
-                        "range": [min(singles), max(singles)],
-                        "clear": min(singles) > 1 if lower else max(singles) < 1})
+                        "subject": subject, "peer": peer,
+                        "subject_value": figure["subject_value"],
+                        "peer_value": figure["peer_value"], "ratio": ratio,
+                        "range": [low, high], "clear": low > 1 if lower else high < 1})
     return found
 
 

@@ -295,6 +295,37 @@ TEST_CASE("end-of-turn work runs once per request, before the loop waits") {
   CHECK(order == std::vector<int>{1, 2, 9});
 }
 
+TEST_CASE("end-of-turn work may ask for more of it, again and again within the turn") {
+  struct Work final : pelton::LoopResource {
+    Work(Loop& of, std::vector<int>& steps, int own) : loop(of), order(steps), number(own) {}
+    void on_loop_close() noexcept override {}
+    void on_end_of_turn() noexcept override {
+      order.push_back(number);
+      if (order.size() < 9'000) loop.at_end_of_turn(*this);
+    }
+    Loop& loop;
+    std::vector<int>& order;
+    int number;
+  };
+  Loop loop(tiny());
+  std::vector<int> order;
+  order.reserve(9'003);
+  Work works[] = {{loop, order, 0}, {loop, order, 1}, {loop, order, 2}};
+  loop.reserve_operations(6);
+  loop.call_soon([&] {
+    for (Work& work : works) loop.at_end_of_turn(work);
+  });
+  const std::uint64_t turns = loop.stats().turns;
+  loop.call_later(milliseconds(5), [&] { loop.stop(); });
+  loop.run_forever();
+  REQUIRE(order.size() >= 9'000);
+  for (std::size_t index = 0; index < order.size(); ++index) {
+    if (order[index] != static_cast<int>(index % 3)) FAIL("out of turn at " << index);
+  }
+  CHECK(loop.stats().turns - turns < 10);
+  loop.release_operations(6);
+}
+
 TEST_CASE("an operation that dies in flight aborts in every build") {
   const auto end = pelton::test::run_in_child([] {
     Loop loop(tiny());

@@ -539,11 +539,16 @@ TEST_CASE("ring: a regular file is read and polled at once") {
         sqe::read(stage.sqe(1), file.get(), data.data(), data.size());
         stage.hear(1);
         stage.say(std::string(data.data(), data.size()));
-        sqe::poll(stage.sqe(2), file.get(), POLLIN);
+        io_uring_sqe& at_offset = stage.sqe(2);
+        sqe::read(at_offset, file.get(), data.data(), 3);
+        at_offset.off = 1;
+        stage.hear(1);
+        stage.say(std::string(data.data(), data.size()));
+        sqe::poll(stage.sqe(3), file.get(), POLLIN);
         stage.tell = told_events;
         stage.hear(1);
       },
-      {"1:5", "Name:", "2:in "}, NotSimulated{"regular files"});
+      {"1:5", "Name:", "2:3", "amee:", "3:in "}, NotSimulated{"regular files"});
 }
 
 TEST_CASE("ring: reads and polls of nothing are told as such") {

@@ -83,6 +83,7 @@ TEST_CASE("each refusal has the remedy that fits it") {
   CHECK(contains(explain_ring_refusal(EMFILE), "RLIMIT_NOFILE"));
   CHECK(contains(explain_ring_refusal(EINVAL), "Linux 6.1"));
   CHECK(contains(explain_ring_refusal(ENOSYS), "CONFIG_IO_URING"));
+  CHECK(contains(explain_ring_refusal(EOPNOTSUPP, "a trial"), "a kernel without this fault"));
 }
 
 TEST_CASE("an errno that nobody expects is still told with its number and its text") {

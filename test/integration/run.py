@@ -100,7 +100,7 @@ def list_cases(chosen):
             print(name_of(each))
         return
     for row in [("phase", "fault", "program", "engine"), *rows]:
-        print(f"{row[0]:<34}{row[1]:<38}{row[2]:<27}{row[3]}".rstrip())
+        print(f"{row[0]:<34}{row[1]:<40}{row[2]:<27}{row[3]}".rstrip())
     runs = sum(row.runs for row in rows)
     print(f"{len(rows)} cases; with each engine that they are for {runs}")
 

@@ -504,6 +504,9 @@ class CommandLine(Case):
                 (["--only", "no-such-row"], "no row is named no-such-row; there are: echo-64"),
                 (["--rounds", "0"], "--rounds"), (["--duration", "-1"], "--duration"),
                 (["--server-core", "4000"], "core 4000 is not among"),
+                (["--against", "no-such"], "no no-such/pelton-echo: --against takes"),
+                (["--against", bin_dir(), "--check"], "there are no limits to --check"),
+                (["--against", bin_dir(), "--only", "small-writes"], "compares rows of"),
                 (["--server-core", "0", "--load-core", "0"], "must differ")):
             done = compare("--validate", *options)
             self.assertEqual(done.returncode, 2, options)
@@ -549,6 +552,27 @@ class CommandLine(Case):
         self.assertIn("connections/s per core", done.stdout)
         self.assertTrue((directory / "REPORT.md").is_file())
         self.assertTrue(document["machine"]["kernel"])
+
+    def test_two_builds_side_by_side(self):
+        self.needs_programs()
+        directory = pathlib.Path(self.directory())
+        other = directory / "bin"
+        other.mkdir()
+        (other / "pelton-echo").symlink_to(bin_dir().resolve() / "pelton-echo")
+        done = compare("--against", other, "--only", "connect", "small-writes", "--rounds", "2",
+                       "--duration", "0.1", "--attempts", "1", "--bin", bin_dir(), "--out",
+                       directory)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        document = json.loads((directory / "comparison.json").read_text(encoding="utf-8"))
+        self.assertEqual([(run["contender"], run["round"]) for run in document["runs"]],
+                         [("pelton-echo", 1), ("pelton-echo (other build)", 1),
+                          ("pelton-echo", 2), ("pelton-echo (other build)", 2)])
+        programs = [run["command"][0] for run in document["runs"]]
+        self.assertEqual(len(set(programs)), 2, programs)
+        self.assertEqual(programs[1], str(other / "pelton-echo"))
+        self.assertRegex(done.stdout, r"accept, echo .* CPU per request .* us .* us +\d+\.\d+ \[")
+        self.assertIn("| CPU per request |", (directory / "AGAINST.md").read_text("utf-8"))
+        self.assertFalse((directory / "REPORT.md").exists())
 
     def test_an_interrupted_run_writes_what_it_has(self):
         self.needs_programs()

@@ -297,7 +297,7 @@ class UpstreamKilled(Case):
         return Server("pelton-echo", [f"{HOST}:{port}"])
 
 
-class Strace(unittest.TestCase):
+class Strace(Case):
     """faults.Injection, which the suite `faults` makes calls fail by."""
 
     def test_a_process_that_its_first_fault_ends(self):
@@ -307,8 +307,11 @@ class Strace(unittest.TestCase):
             def attached(self):
                 return False
 
-        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as cat:
-            with Unseen(cat, "read", "EIO", "1+") as injection:
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, bufsize=0) as cat:
+            cat.stdin.write(b"x")
+            self.assertEqual(cat.stdout.read(1), b"x")  # it has started
+            with Unseen(cat, "read", "EIO", "1") as injection:
                 self.assertEqual(cat.wait(10), 1)
         self.assertEqual(injection.count, 1)
 

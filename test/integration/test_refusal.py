@@ -8,11 +8,12 @@ import os
 import pathlib
 import re
 import socket
+import subprocess
 import unittest
 import unittest.mock
 
 from clients import serves
-from harness import HOST, Case, program
+from harness import HOST, Case, program, tool
 from seccomp import refuse_io_uring
 
 EX_CONFIG = 78
@@ -90,6 +91,26 @@ class IoUringRefused(Case):
     def test_eperm_for_echo_on_two_threads(self):
         self.refused(errno.EPERM, "EPERM", "pelton-echo", "--listen", f"{HOST}:0",
                      "--threads", "2")
+
+    def test_the_sysctl_is_named_where_it_refuses(self):
+        """With a file in its place, in a mount namespace of the program's own."""
+        sysctl = "/proc/sys/kernel/io_uring_disabled"
+        script = f'mount --bind "$0" {sysctl} || exit 99; exec "$@"'
+        trial = subprocess.run([tool("unshare"), "--mount", "sh", "-c", script, os.devnull, "true"],
+                               capture_output=True, check=False)
+        if trial.returncode != 0:
+            self.skipTest(f"this host mounts nothing for us: {trial.stderr.decode().strip()}")
+        for value, group in (("1", True), ("2", False)):
+            with self.subTest(value=value):
+                file = pathlib.Path(self.directory(), value)
+                file.write_text(value + "\n", encoding="utf-8")
+                under = [tool("unshare"), "--mount", "sh", "-c", script, file]
+                made = self.refuses("pelton-echo", "--listen", f"{HOST}:0", "--engine", "uring",
+                                    under=under, prepare=refuse_io_uring(errno.EPERM))
+                self.assertEqual(made.child.returncode, EX_CONFIG, made.describe())
+                self.assertIn(f"io_uring_disabled={value}, ", made.stderr)
+                self.assertIn("`sysctl kernel.io_uring_disabled=0` allows it", made.stderr)
+                self.assertEqual("kernel.io_uring_group" in made.stderr, group)
 
     def test_eperm_for_proxy(self):
         self.refused(errno.EPERM, "EPERM", "pelton-proxy", "--listen", f"{HOST}:0",
