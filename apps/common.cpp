@@ -105,6 +105,10 @@ std::vector<Listeners> bind_all(const ServerConfig& config) {
   return threads;
 }
 
+void add_once(std::vector<std::string>& all, const std::string& text) {
+  if (std::find(all.begin(), all.end(), text) == all.end()) all.push_back(text);
+}
+
 class Program;
 
 /// One thread: a loop and its servers.
@@ -121,7 +125,7 @@ class Worker {
   void request_figures();
   [[nodiscard]] const Remains& remains() const noexcept { return remains_; }
   [[nodiscard]] const std::vector<std::string>& addresses() const noexcept { return addresses_; }
-  [[nodiscard]] const RingInfo& ring_info() const noexcept { return ring_info_; }
+  [[nodiscard]] const RingInfo& engine_info() const noexcept { return engine_info_; }
 
  private:
   class Presence;
@@ -134,7 +138,7 @@ class Worker {
   Program& program_;
   Listeners listeners_;
   std::vector<std::string> addresses_;
-  RingInfo ring_info_;
+  RingInfo engine_info_;
   Remains remains_;
   std::mutex mutex_;
   Loop* loop_ = nullptr;  ///< guarded by mutex_: null before and after
@@ -180,6 +184,8 @@ class Program {
   /// The names of the workers' rings, each once; more than one where a limit let only some have
   /// io_uring. A worker that failed before it had one is left out.
   [[nodiscard]] std::string engines() const;
+  /// What was turned down for any worker, and why, each once.
+  [[nodiscard]] std::vector<std::string> refusals() const;
 
   std::string name_;
   const ServerConfig& config_;
@@ -222,7 +228,7 @@ void Worker::run() {
   } const ended{program_};
   try {
     Runner runner(program_.loop_options());
-    ring_info_ = runner.loop().ring_info();
+    engine_info_ = runner.loop().engine_info();
     {
       const Presence presence(*this, runner.loop());
       try {
@@ -348,35 +354,39 @@ void Program::announce() {
     if (error_) return stop_all(false);
   }
   const Worker& first = *workers_.front();
-  const RingInfo& ring = first.ring_info();
+  const RingInfo& ring = first.engine_info();
   for (const std::string& address : first.addresses()) {
     std::printf(
-        "%s listening on %s engine=%s threads=%u busy_poll=%s batch_wait=%s buffers=%ux%zu "
-        "sq=%u cq=%u registered_ring_fd=%s recv_caps=%s restricted=%s\n",
+        "%s listening on %s engine=%s threads=%u busy_poll=%s batch_wait=%s buffers=%ux%zu %s\n",
         name_.c_str(), address.c_str(), engines().c_str(), config_.threads,
         loop_options_.busy_poll.to_string().c_str(),
         to_string(ring.bounded_batches ? loop_options_.batch_wait : BatchWait::off),
-        config_.buffers, config_.buffer_bytes, ring.sq_entries, ring.cq_entries,
-        ring.registered_ring_fd ? "yes" : "no", ring.recv_caps ? "yes" : "no",
-        ring.restricted ? "yes" : "no");
+        config_.buffers, config_.buffer_bytes, ring.features().c_str());
   }
   std::fflush(stdout);
   if (loop_options_.restrict_ring && !ring.restricted) {
     log(LogLevel::warn, "--restrict-ring has no effect: " + ring.name + " has no ring to restrict");
   }
-  for (const std::string& refusal : ring.turned_down) log(LogLevel::info, "turned down " + refusal);
+  for (const std::string& refusal : refusals()) log(LogLevel::info, "turned down " + refusal);
 }
 
 std::string Program::engines() const {
   std::vector<std::string> names;
   for (const auto& worker : workers_) {
-    const std::string& name = worker->ring_info().name;
-    if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) continue;
-    names.push_back(name);
+    const std::string& name = worker->engine_info().name;
+    if (!name.empty()) add_once(names, name);
   }
   std::string joined;
   for (const std::string& name : names) joined += (joined.empty() ? "" : ",") + name;
   return joined;
+}
+
+std::vector<std::string> Program::refusals() const {
+  std::vector<std::string> all;
+  for (const auto& worker : workers_) {
+    for (const std::string& refusal : worker->engine_info().turned_down) add_once(all, refusal);
+  }
+  return all;
 }
 
 int Program::run() {
@@ -409,13 +419,14 @@ void Program::print_figures(const char* state, const Remains& remains) const {
   const LoopStats& stats = remains.stats;
   std::fprintf(stderr,
                "%s %s: closed=%llu connections=%llu fds=%d buffers_lent=%llu ops_in_flight=%llu "
-               "%s engine=%s\n",
+               "%s %s turned_down=%zu engine=%s\n",
                name_.c_str(), state, static_cast<unsigned long long>(stats.connections_closed),
                static_cast<unsigned long long>(stats.connections_opened - stats.connections_closed),
                open_descriptors() - descriptors_before_,
                static_cast<unsigned long long>(remains.buffers_lent),
                static_cast<unsigned long long>(remains.operations_in_flight),
-               stats.to_string().c_str(), engines().c_str());
+               stats.to_string().c_str(), workers_.front()->engine_info().features().c_str(),
+               refusals().size(), engines().c_str());
 }
 
 }  // namespace

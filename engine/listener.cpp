@@ -76,7 +76,7 @@ void Listener::close() noexcept {
 void Listener::prepare(Op& op, io_uring_sqe& sqe) noexcept {
   const auto& self = op.owner<Listener>();
   const auto accept =
-      self.loop_.ring_info().accept_multishot ? sqe::accept_multishot : sqe::accept_once;
+      self.loop_.engine_info().accept_multishot ? sqe::accept_multishot : sqe::accept_once;
   accept(sqe, self.socket_.get());
 }
 

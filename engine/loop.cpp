@@ -115,7 +115,7 @@ Loop& Loop::running() {
   return *running_;
 }
 
-const RingInfo& Loop::ring_info() const noexcept { return ring_->info(); }
+const RingInfo& Loop::engine_info() const noexcept { return ring_->info(); }
 
 void Loop::check_open() const {
   if (closed_) throw RuntimeError("Event loop is closed");

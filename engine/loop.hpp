@@ -227,7 +227,9 @@ class Loop {
   }
   [[nodiscard]] TimerHeap& timers() noexcept { return timers_; }
   [[nodiscard]] BufferGroup& buffers() noexcept { return *buffers_; }
-  [[nodiscard]] const RingInfo& ring_info() const noexcept;
+  /// The engine under this loop: its name, its features, and what was turned down and why. It is
+  /// the loop's, and does not change.
+  [[nodiscard]] const RingInfo& engine_info() const noexcept;
   [[nodiscard]] LoopStats& stats() noexcept { return stats_; }
   /// Operations whose final completion is still to come, cancel requests included.
   [[nodiscard]] std::size_t operations_in_flight() const noexcept {

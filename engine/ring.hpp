@@ -49,6 +49,8 @@ struct RingInfo {
   bool bounded_batches = false;          ///< enter() can bound a wait for several (Linux 6.12)
   std::vector<std::string> turned_down;  ///< "feature: reason", one entry per refusal
 
+  /// The sizes and features as words: "sq=512 cq=8192 registered_ring_fd=yes ...".
+  [[nodiscard]] std::string features() const;
   /// Gives up a feature, for good.
   void turn_down(bool RingInfo::*feature, std::string refusal) {
     this->*feature = false;

@@ -86,7 +86,7 @@ void SocketTransport::begin() noexcept {
 
 void SocketTransport::prepare_receive(Op& op, io_uring_sqe& sqe) noexcept {
   auto& self = op.owner<SocketTransport>();
-  const RingInfo& ring = self.loop_.ring_info();
+  const RingInfo& ring = self.loop_.engine_info();
   const int fd = self.socket_.get();
   const std::uint16_t group = self.loop_.buffers().id();
   if (!ring.recv_multishot ||

@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   try {
     const pelton::Loop loop(pelton::micro::quiet_options());
-    benchmark::AddCustomContext("pelton_ring", loop.ring_info().name);
+    benchmark::AddCustomContext("pelton_ring", loop.engine_info().name);
   } catch (const pelton::RingUnavailable& error) {
     std::fprintf(stderr, "pelton-micro: %s\n", error.what());
     return 78;

@@ -104,7 +104,7 @@ TEST_CASE("a server serves, prints one line per address and ends with zero on SI
     CHECK(end.output.find("pelton-test listening on 127.0.0.1:") != std::string::npos);
     CHECK(end.output.find("pelton-test listening on unix:@pelton-common-test-") !=
           std::string::npos);
-    const std::string engine = Loop().ring_info().name;
+    const std::string engine = Loop().engine_info().name;
     CHECK(end.output.find(" engine=" + engine + " threads=" + std::to_string(threads) + " ") !=
           std::string::npos);
     CHECK(end.output.find("pelton-test stopped: closed=0 connections=0 fds=0 buffers_lent=0 "

@@ -20,6 +20,7 @@
 using pelton::Engine;
 using pelton::Loop;
 using pelton::LoopOptions;
+using pelton::RingInfo;
 using pelton::RingUnavailable;
 using pelton::test::become_nobody;
 using pelton::test::message_of;
@@ -35,7 +36,7 @@ constexpr int impossible_here = 77;
 
 void environment(const char* value) { setenv("PELTON_ENGINE", value, 1); }
 
-std::string ring_of(Engine engine) { return Loop({.engine = engine}).ring_info().name; }
+std::string ring_of(Engine engine) { return Loop({.engine = engine}).engine_info().name; }
 
 std::size_t count(const std::string& text, const std::string& part) {
   std::size_t found = 0;
@@ -59,6 +60,18 @@ TEST_CASE("a loop gets the ring that it asks for by name") {
   CHECK(ring_of(epoll) == "epoll");
   CHECK(ring_of(uring) == "io_uring");
   CHECK(works(epoll));
+}
+
+TEST_CASE("an engine tells its sizes and its features in words") {
+  RingInfo info;
+  info.sq_entries = 8;
+  info.cq_entries = 16;
+  info.recv_caps = true;
+  CHECK(info.features() ==
+        "sq=8 cq=16 registered_ring_fd=no restricted=no taskrun_flag=no recv_multishot=no "
+        "recv_multishot_unix=no recv_caps=yes accept_multishot=no bounded_batches=no");
+  info.turn_down(&RingInfo::recv_caps, "recv_caps: not this time");
+  CHECK(info.features().find("recv_caps=no") != std::string::npos);
 }
 
 TEST_CASE("the environment says what auto means, and changes nothing else") {
@@ -96,7 +109,7 @@ TEST_CASE("where io_uring is refused auto takes epoll, works, and warns once in 
     environment("auto");
     refuse_io_uring(EPERM);
     if (!works(automatic) || !works(automatic)) return 1;
-    const auto refusals = Loop({.engine = automatic}).ring_info().turned_down;
+    const auto refusals = Loop({.engine = automatic}).engine_info().turned_down;
     const bool told = std::ranges::any_of(refusals, [](const std::string& each) {
       return each.starts_with("io_uring: ") && each.find("EPERM") != std::string::npos;
     });
@@ -138,7 +151,7 @@ TEST_CASE("receive buffers that io_uring may not lock are registered with epoll"
     options.cq_entries = 16;
     options.buffer_count = 32768;
     options.buffer_bytes = 64;
-    return Loop(options).ring_info().name == "epoll" ? 0 : 1;
+    return Loop(options).engine_info().name == "epoll" ? 0 : 1;
   });
   if (end.exit_status == impossible_here) {
     MESSAGE("skipped: needs root, to become somebody else");

@@ -7,6 +7,7 @@ import asyncio
 import os
 import pathlib
 import contextlib
+import re
 import signal
 import socket
 import threading
@@ -256,8 +257,14 @@ class Listening(Case):
                 server = self.echo("--engine", engine)
                 self.assertRegex(server.stdout[0],
                                  rf"^pelton-echo listening on {HOST}:[1-9]\d* engine={name} ")
+                features = re.findall(r"\w+=(?:yes|no)", server.stdout[0])
+                self.assertIn("registered_ring_fd=" + ("no" if name == "epoll" else "yes"),
+                              features)
+                self.assertEqual(len(features), 8, features)
                 server.stop()
-                self.assertRegex(server.stderr, rf"stopped: .* engine={name}\n")
+                turned_down = server.stderr.count("turned down ")
+                self.assertRegex(server.stderr, rf"stopped: .* {' '.join(features)} "
+                                 rf"turned_down={turned_down} engine={name}\n")
 
 
 if __name__ == "__main__":

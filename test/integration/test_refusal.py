@@ -55,6 +55,8 @@ class IoUringRefused(Case):
         self.assertEqual(len(warnings), 1, server.stderr)
         self.assertIn("epoll is used instead of io_uring", warnings[0])
         self.explains(warnings[0], errno.EPERM, "EPERM")
+        self.assertIn("turned down io_uring: ", server.stderr)
+        self.assertGreaterEqual(server.stopped()["turned_down"], 1)
 
     def test_echo_serves_on_epoll(self):
         self.served(self.echo(prepare=refuse_io_uring(errno.EPERM)))

@@ -70,7 +70,7 @@ class Fed {
 
 TEST_CASE("a crowd that keeps the loop busy is waited for in batches, and loses nothing") {
   Loop loop(small_options(256, 256));
-  if (!loop.ring_info().bounded_batches) return;
+  if (!loop.engine_info().bounded_batches) return;
   Fed fed(loop, crowd);
   for (int round = 0; round < 50 && loop.stats().batch_waits == 0; ++round) {
     fed.feed_for(std::chrono::milliseconds(100));  // others may use the processor for a while

@@ -97,7 +97,7 @@ TEST_CASE("features: none of them is needed") {
 
 TEST_CASE("features: a restricted ring carries all of it") {
   Loop loop({.restrict_ring = true});
-  CHECK(loop.ring_info().restricted == (loop.ring_info().name == "io_uring"));
+  CHECK(loop.engine_info().restricted == (loop.engine_info().name == "io_uring"));
   loop.run_until_complete(wait_for(serve_both(), StreamLoop::patience));
   CHECK(loop.stats().accepted == 6);
   CHECK(loop.stats().impossible == 0);

@@ -164,7 +164,7 @@ TEST_CASE("a reader that does not read holds twice its limit and one receive at 
   std::size_t held = 0;
   loop.run_until_complete(starve_and_resume(held));
   const std::size_t one_receive =
-      loop.ring_info().recv_caps ? 128 * 1024 : options.buffer_count * options.buffer_bytes;
+      loop.engine_info().recv_caps ? 128 * 1024 : options.buffer_count * options.buffer_bytes;
   MESSAGE("held " << held << " bytes");
   CHECK(held > 2 * stream_limit_default);
   CHECK(held <= 2 * stream_limit_default + one_receive);
