@@ -166,7 +166,8 @@ class Program {
   void on_signal();
   void print_all_figures();
   /// "NAME STATE: counters" on stderr.
-  void print_figures(const char* state, const Remains& remains) const;
+  void print_figures(const char* state, const Remains& remains, const RingInfo& ring,
+                     const std::string& engines) const;
   void worker_ended() noexcept { --running_; }
   /// True while a worker besides the first has not ended.
   [[nodiscard]] bool others_run() const noexcept { return running_ > 1; }
@@ -324,8 +325,10 @@ void Worker::request_stop(bool hurry) {
 void Worker::request_figures() {
   const std::lock_guard lock(mutex_);
   if (!loop_) return;
-  loop_->call_soon_threadsafe(
-      [this] { program_.print_figures("running", Remains::of(Loop::running())); });
+  loop_->call_soon_threadsafe([this] {
+    program_.print_figures("running", Remains::of(Loop::running()), engine_info_,
+                           engine_info_.name);
+  });
 }
 
 void Program::worker_ready(std::exception_ptr error, bool first_word) {
@@ -364,8 +367,11 @@ void Program::announce() {
         config_.buffers, config_.buffer_bytes, ring.features().c_str());
   }
   std::fflush(stdout);
-  if (loop_options_.restrict_ring && !ring.restricted) {
-    log(LogLevel::warn, "--restrict-ring has no effect: " + ring.name + " has no ring to restrict");
+  for (const auto& worker : workers_) {
+    const RingInfo& of = worker->engine_info();
+    if (!loop_options_.restrict_ring || of.restricted) continue;
+    log(LogLevel::warn, "--restrict-ring has no effect: " + of.name + " has no ring to restrict");
+    break;
   }
   for (const std::string& refusal : refusals()) log(LogLevel::info, "turned down " + refusal);
 }
@@ -411,11 +417,12 @@ int Program::run() {
   if (error_) std::rethrow_exception(error_);
   Remains all;
   for (const auto& worker : workers_) all += worker->remains();
-  print_figures("stopped", all);
+  print_figures("stopped", all, workers_.front()->engine_info(), engines());
   return 0;
 }
 
-void Program::print_figures(const char* state, const Remains& remains) const {
+void Program::print_figures(const char* state, const Remains& remains, const RingInfo& ring,
+                            const std::string& engines) const {
   const LoopStats& stats = remains.stats;
   std::fprintf(stderr,
                "%s %s: closed=%llu connections=%llu fds=%d buffers_lent=%llu ops_in_flight=%llu "
@@ -425,8 +432,8 @@ void Program::print_figures(const char* state, const Remains& remains) const {
                open_descriptors() - descriptors_before_,
                static_cast<unsigned long long>(remains.buffers_lent),
                static_cast<unsigned long long>(remains.operations_in_flight),
-               stats.to_string().c_str(), workers_.front()->engine_info().features().c_str(),
-               refusals().size(), engines().c_str());
+               stats.to_string().c_str(), ring.features().c_str(), refusals().size(),
+               engines.c_str());
 }
 
 }  // namespace

@@ -18,8 +18,8 @@ set(pelton_optimised "$<CONFIG:Release,RelWithDebInfo,MinSizeRel>")
 # They cost 13 % of an echo's own instructions in user space (1665 to 1883), which are a small part
 # of what the kernel needs for it: beside a build without them (scripts/bench.sh --against DIR) an
 # echo takes 0.99 [0.86..1.11] of the CPU, one on a unix socket 1.00 [0.94..1.30], a proxied request
-# 1.00 [0.89..1.02]; only where the kernel has little to do, for a line of 100 B of many, they are
-# seen: 1.03 [0.71..1.05]. -ftrivial-auto-var-init=zero, -fno-strict-overflow and
+# 1.00 [0.89..1.02], and where the kernel has little to do, for a line of 100 B of many, it may be
+# 1.03 [0.71..1.05]. -ftrivial-auto-var-init=zero, -fno-strict-overflow and
 # -fno-delete-null-pointer-checks would cost another 1.4 %.
 foreach(flag IN ITEMS -fstack-protector-strong -fstack-clash-protection -fcf-protection=full)
   string(MAKE_C_IDENTIFIER "PELTON_HAS${flag}" has)

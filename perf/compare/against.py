@@ -24,6 +24,11 @@ def twin(name):
     return f"{name} (other build)"
 
 
+def subjects(works):
+    """The servers that works are about."""
+    return [work.contenders[0] for work in works if work.contenders[0] in SUBJECTS]
+
+
 def select(works):
     """The works whose subject is a server, each with the two builds of it alone."""
     return [dataclasses.replace(work, contenders=(work.contenders[0], twin(work.contenders[0])))
@@ -47,12 +52,24 @@ def rows(document):
     return found
 
 
+def left_out(document):
+    """Rows that were asked for and not measured, a line each with the reason."""
+    return [f"{each['work']}: {each['contender']} is left out: {each['why']}"
+            for each in document["missing"]]
+
+
 def markdown(document):
     """AGAINST.md."""
+    parts = ["# Two builds side by side\n", f"`{document['command']}`\n"]
+    if document["mode"] == "quick":
+        parts.append("A quick run: short measurements of few rounds.\n")
+    if not document["complete"]:
+        parts.append("**The run was interrupted: what follows is a part of it.**\n")
     return "\n".join((
-        "# Two builds side by side\n",
-        f"`{document['command']}`\n",
+        *parts,
         "Fresh servers in the order A B A B. A ratio is the median of this build's rounds over the "
         "median of the other's; in brackets the lowest and the highest ratio of a single round.\n",
         report.table(HEADINGS, rows(document)),
+        report.not_measured_section(document),
+        "The commit is that of this tree, from which neither build need have been made.\n",
         report.machine_section(document)))

@@ -45,10 +45,11 @@ class Contenders:
             entry = self.entries.get(name)
             if entry is None:
                 continue
-            other = dict(entry, name=called(name))
+            other = dict(entry, name=called(name), version=None, why_missing=None)
             for key in ("command", "unix_command"):
                 if entry.get(key):
-                    program = pathlib.Path(bin_dir, pathlib.Path(entry[key][0]).name)
+                    # Absolute: what is relative belongs to the first build.
+                    program = pathlib.Path(self.root, bin_dir, pathlib.Path(entry[key][0]).name)
                     other[key] = [str(program), *entry[key][1:]]
             self.entries[called(name)] = other
 

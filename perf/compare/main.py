@@ -5,7 +5,7 @@ scripts/bench.sh calls this after it has built everything; it runs by itself, to
 python3 (the charts need python3-matplotlib).
 
 Neighbours: cases.py is the table, runs.py measures, summary.py computes, report.py and charts.py
-show, ../results/README.md describes the JSON.
+show, against.py has two builds for contenders, ../results/README.md describes the JSON.
 Ownership: the document of a comparison is made here and written once, at the end.
 """
 
@@ -87,7 +87,8 @@ def parser():
                       help="the programs of the build (default: %(default)s)")
     made.add_argument("--against", type=pathlib.Path, metavar="DIR",
                       help="instead of the peers: the servers of another build, in DIR, beside "
-                      "those of --bin; prints ratios, and knows no limits")
+                      "those of --bin; prints ratios, and knows no limits; with --no-setup the "
+                      "peers are not built first")
     made.add_argument("--server-core", type=int, metavar="N", help="default: the first allowed")
     made.add_argument("--load-core", type=int, metavar="N",
                       help="default: the first that shares no unit with the server's")
@@ -203,7 +204,9 @@ def measure(options):
                    "duration_s": work.duration, "warmup_s": work.warmup} for work in works],
         "missing": measurement.missing, "runs": measurement.measured,
     }
-    document["checks"] = [] if options.against else summary.checks(document)
+    if options.against:
+        return document | {"against": str(in_tree(options.against)), "checks": []}
+    document["checks"] = summary.checks(document)
     return document
 
 
@@ -242,7 +245,8 @@ def show_against(document, directory):
     """AGAINST.md, and its table for a terminal."""
     (directory / "AGAINST.md").write_text(against.markdown(document), encoding="utf-8")
     print(report.plain([against.HEADINGS, *against.rows(document)]))
-    print(f"\nWritten to {directory}: comparison.json, AGAINST.md")
+    print(*("", *against.left_out(document)), sep="\n")
+    print(f"Written to {directory}: comparison.json, AGAINST.md")
 
 
 def stored(directory):
@@ -269,11 +273,12 @@ def check_against(options):
     """UsageError where --against has nothing to compare, or is asked for what it does not tell."""
     if options.check or options.report_only:
         raise UsageError("--against prints ratios: there are no limits to --check, and no report")
-    if not (options.against / "pelton-echo").exists():
-        raise UsageError(f"no {options.against}/pelton-echo: --against takes the directory of the "
-                         "programs of another build, such as build/other/bin")
-    if not against.select(cases.select(options.only)):
+    subjects = against.subjects(cases.select(options.only))
+    if not subjects:
         raise UsageError(f"--against compares rows of {', '.join(against.SUBJECTS)}; see --list")
+    if not any((options.against / name).exists() for name in subjects):
+        raise UsageError(f"no {options.against}/{subjects[0]}: --against takes the directory of "
+                         "the programs of another build, such as build/other/bin")
 
 
 def run(options):
@@ -289,6 +294,9 @@ def run(options):
         return 0
     if options.report_only:
         document = stored(output_directory(options))
+        if document.get("against"):
+            raise UsageError(f"{output_directory(options)} compares two builds: there are no "
+                             "limits to report on; see AGAINST.md")
         document["checks"] = summary.checks(document)
         show(document, output_directory(options))
     else:

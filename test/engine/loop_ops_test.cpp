@@ -314,9 +314,9 @@ TEST_CASE("end-of-turn work may ask for more of it, again and again within the t
   loop.reserve_operations(6);
   loop.call_soon([&] {
     for (Work& work : works) loop.at_end_of_turn(work);
+    loop.call_later(milliseconds(5), [&] { loop.stop(); });
   });
   const std::uint64_t turns = loop.stats().turns;
-  loop.call_later(milliseconds(5), [&] { loop.stop(); });
   loop.run_forever();
   REQUIRE(order.size() >= 9'000);
   for (std::size_t index = 0; index < order.size(); ++index) {

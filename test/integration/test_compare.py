@@ -43,6 +43,17 @@ def compare(*options, timeout=60, **more):
                           check=False, cwd=ROOT, **more)
 
 
+def need_programs():
+    """Skips where the comparison has nothing to run."""
+    if sanitized():
+        raise unittest.SkipTest("instrumented programs are not measured")
+    if len(os.sched_getaffinity(0)) < 2:
+        raise unittest.SkipTest("one core only")
+    for name in ("pelton-bench", "pelton-echo", "epoll_echo"):
+        if shutil.which(str(bin_dir() / name)) is None:
+            raise unittest.SkipTest(f"{name} is not built")
+
+
 def run_of(number, contender, value, disturbed=False, work="echo-64",
            metric="cpu_us_per_request"):
     """A run as the JSON holds it, with one figure."""
@@ -504,9 +515,6 @@ class CommandLine(Case):
                 (["--only", "no-such-row"], "no row is named no-such-row; there are: echo-64"),
                 (["--rounds", "0"], "--rounds"), (["--duration", "-1"], "--duration"),
                 (["--server-core", "4000"], "core 4000 is not among"),
-                (["--against", "no-such"], "no no-such/pelton-echo: --against takes"),
-                (["--against", bin_dir(), "--check"], "there are no limits to --check"),
-                (["--against", bin_dir(), "--only", "small-writes"], "compares rows of"),
                 (["--server-core", "0", "--load-core", "0"], "must differ")):
             done = compare("--validate", *options)
             self.assertEqual(done.returncode, 2, options)
@@ -528,18 +536,8 @@ class CommandLine(Case):
         self.assertIn("nothing was measured: no program", done.stderr)
         self.assertFalse((directory / "out").exists())
 
-    def needs_programs(self):
-        """Skips where the comparison has nothing to run."""
-        if sanitized():
-            self.skipTest("instrumented programs are not measured")
-        if len(os.sched_getaffinity(0)) < 2:
-            self.skipTest("one core only")
-        for name in ("pelton-bench", "pelton-echo", "epoll_echo"):
-            if shutil.which(str(bin_dir() / name)) is None:
-                self.skipTest(f"{name} is not built")
-
     def test_a_short_run_of_a_row(self):
-        self.needs_programs()
+        need_programs()
         directory = pathlib.Path(self.directory())
         done = compare("--only", "connect", "--rounds", "1", "--duration", "0.1", "--attempts",
                        "1", "--bin", bin_dir(), "--out", directory)
@@ -553,29 +551,8 @@ class CommandLine(Case):
         self.assertTrue((directory / "REPORT.md").is_file())
         self.assertTrue(document["machine"]["kernel"])
 
-    def test_two_builds_side_by_side(self):
-        self.needs_programs()
-        directory = pathlib.Path(self.directory())
-        other = directory / "bin"
-        other.mkdir()
-        (other / "pelton-echo").symlink_to(bin_dir().resolve() / "pelton-echo")
-        done = compare("--against", other, "--only", "connect", "small-writes", "--rounds", "2",
-                       "--duration", "0.1", "--attempts", "1", "--bin", bin_dir(), "--out",
-                       directory)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        document = json.loads((directory / "comparison.json").read_text(encoding="utf-8"))
-        self.assertEqual([(run["contender"], run["round"]) for run in document["runs"]],
-                         [("pelton-echo", 1), ("pelton-echo (other build)", 1),
-                          ("pelton-echo", 2), ("pelton-echo (other build)", 2)])
-        programs = [run["command"][0] for run in document["runs"]]
-        self.assertEqual(len(set(programs)), 2, programs)
-        self.assertEqual(programs[1], str(other / "pelton-echo"))
-        self.assertRegex(done.stdout, r"accept, echo .* CPU per request .* us .* us +\d+\.\d+ \[")
-        self.assertIn("| CPU per request |", (directory / "AGAINST.md").read_text("utf-8"))
-        self.assertFalse((directory / "REPORT.md").exists())
-
     def test_an_interrupted_run_writes_what_it_has(self):
-        self.needs_programs()
+        need_programs()
         directory = pathlib.Path(self.directory())
         child = self.process(*command("--only", "connect", "--rounds", "500", "--duration", "0.1",
                                       "--bin", bin_dir(), "--out", directory))

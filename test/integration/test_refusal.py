@@ -99,7 +99,8 @@ class IoUringRefused(Case):
         sysctl = "/proc/sys/kernel/io_uring_disabled"
         script = f'mount --bind "$0" {sysctl} || exit 99; exec "$@"'
         trial = subprocess.run([tool("unshare"), "--mount", "sh", "-c", script, os.devnull, "true"],
-                               capture_output=True, check=False)
+                               capture_output=True, check=False,
+                               preexec_fn=refuse_io_uring(errno.EPERM))
         if trial.returncode != 0:
             self.skipTest(f"this host mounts nothing for us: {trial.stderr.decode().strip()}")
         for value, group in (("1", True), ("2", False)):

@@ -166,6 +166,18 @@ TEST_CASE("the reader's exception is raised by drain before the connection is lo
   connection.loop.run(helper());
 }
 
+TEST_CASE("wait_closed below the writer waits for the loss, and raises what it was") {
+  const auto wait = [](Connection& connection) -> Task<> {
+    connection.loop.loop().call_later(std::chrono::milliseconds(1), [&] {
+      connection.protocol->connection_lost(failure_of(ValueError("broken")));
+    });
+    co_await connection.protocol->wait_closed();
+  };
+  Connection connection;
+  CHECK_THROWS_WITH_AS(connection.loop.run(wait(connection)), "broken", ValueError);
+  CHECK(connection.protocol->lost());
+}
+
 TEST_CASE("drain on a closing transport lets a turn pass, in which the loss may come") {
   Connection connection;
   connection.transport->closing = true;
