@@ -4,13 +4,13 @@
 #include <doctest/doctest.h>
 
 #include <fcntl.h>
-#include <malloc.h>
 #include <sys/resource.h>
 
 #include <optional>
 
 #include <pelton/engine/ring_choice.hpp>
 #include <support/child.hpp>
+#include <support/loops.hpp>
 #include <support/sockets.hpp>
 #include <support/tasks.hpp>
 
@@ -128,9 +128,9 @@ TEST_CASE("a listener that is dropped before it starts closes its socket") {
 TEST_CASE("a listener that is dropped before it starts gives back what it reserved") {
   Loop loop;
   { const Listening warm_up(loop); }
-  const auto before = mallinfo2().uordblks;
+  const std::size_t before = heap_bytes();
   for (int round = 0; round < 2000; ++round) const Listening dropped(loop);
-  CHECK(mallinfo2().uordblks < before + 2000);  // not even a byte each
+  CHECK(heap_bytes() < before + 2000);  // not even a byte each
 }
 
 TEST_CASE("a listener that nobody holds accepts until its loop closes") {

@@ -317,7 +317,9 @@ TEST_CASE("end-of-turn work may ask for more of it, again and again within the t
     loop.call_later(milliseconds(5), [&] { loop.stop(); });
   });
   const std::uint64_t turns = loop.stats().turns;
+  const std::size_t before = pelton::test::heap_bytes();
   loop.run_forever();
+  CHECK(pelton::test::heap_bytes() < before + 9'000);  // the room of those served is used again
   REQUIRE(order.size() >= 9'000);
   for (std::size_t index = 0; index < order.size(); ++index) {
     if (order[index] != static_cast<int>(index % 3)) FAIL("out of turn at " << index);

@@ -90,7 +90,7 @@ class SlowReaders(Case):
     CEILING = 16 * MIB
 
     def flood(self, server, most=64 * MIB):
-        """A client that has sent until the server took no more for a while, and how much."""
+        """A client that has sent until the server took no more for half a second, and how much."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.addCleanup(sock.close)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
@@ -104,7 +104,7 @@ class SlowReaders(Case):
                 at = sent % MIB
                 sent += sock.send(noise[at:at + 65536])
             except BlockingIOError:
-                if not select.select([], [sock], [], 0.25)[1]:
+                if not select.select([], [sock], [], 0.5)[1]:
                     break
         self.assertLess(sent, most, "the server took everything: no back-pressure")
         return sock, sent

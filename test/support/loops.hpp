@@ -1,8 +1,10 @@
-// What tests of the engine share about loops: small ones, one turn, a while, and coroutines in
-// them.
+// What tests of the engine share about loops: small ones, one turn, a while, coroutines in
+// them, and what the heap has given out.
 //
 // Neighbours: tasks.hpp for what tasks throw and tell.
 #pragma once
+
+#include <malloc.h>
 
 #include <pelton/engine/loop.hpp>
 
@@ -27,6 +29,12 @@ inline void run_for(Loop& loop, Duration time) {
 template <class Body>
 void in_loop(Body body) {
   run(body());
+}
+
+/// What malloc has given out, in bytes; 0 under a sanitizer, which has a heap of its own.
+[[nodiscard]] inline std::size_t heap_bytes() {
+  const auto heap = mallinfo2();
+  return heap.uordblks + heap.hblkhd;
 }
 
 }  // namespace pelton::test
